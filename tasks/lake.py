@@ -1,0 +1,275 @@
+"""The lake on disk: lock, private scratch, history files with their manifest, atomic writes.
+
+Nothing here knows what a row means. A file that no manifest names is a leftover and is swept at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+
+from tasks.contracts import Contract
+from tasks.errors import BlockedError, ConfigurationError, ConflictError
+from tasks.settings import Config
+
+Store = Literal["history", "quarantine"]
+
+HISTORY_COLUMNS = {
+    "landed_on": "TIMESTAMPTZ",
+    "landed_file": "VARCHAR",
+    "landed_row": "BIGINT",
+    "filled": "VARCHAR[]",
+}
+"""What a row of history carries besides its contract: when it landed, where from, and which columns cleaning filled."""
+
+QUARANTINE_COLUMNS = {
+    "landed_on": "TIMESTAMPTZ",
+    "landed_file": "VARCHAR",
+    "landed_row": "BIGINT",
+    "reason": "VARCHAR",
+    "subject": "VARCHAR",
+    "record": "VARCHAR",
+}
+
+LOCK_POLL_SECONDS = 0.2
+READ_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One immutable Parquet file of a table's history or quarantine."""
+
+    store: Store
+    bucket: int
+    period: str
+    """The landing month (`2011-10`) once it is over, else the landing folder (`2011-11-10`, `2011-11-10T14`)."""
+    name: str
+    sha256: str
+    bytes: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What one table's history consists of. Replacing this file is the only commit that ingest makes."""
+
+    contract: str = ""
+    files: tuple[StoredFile, ...] = ()
+    ledger: tuple[dict[str, Any], ...] = field(default=())
+    """One entry per landed file, in the order in which the files were taken."""
+
+
+@contextmanager
+def lock(lake: Path, *, wait: float = 0) -> Iterator[None]:
+    """Hold the one lock of all writers; the kernel frees it when the process dies.
+
+    Raises:
+        ConflictError: another run still holds it after `wait` seconds.
+    """
+    lake.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait
+    with (lake / ".lock").open("a") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise ConflictError(f"{lake}: another run holds the lock; try later or pass --wait") from None
+                time.sleep(LOCK_POLL_SECONDS)
+        yield
+
+
+@contextmanager
+def scratch(lake: Path) -> Iterator[Path]:
+    """A private folder that dies with the run; what a killed run left behind goes first. Call it under the lock."""
+    room = lake / ".scratch"
+    shutil.rmtree(room, ignore_errors=True)
+    mine = room / secrets.token_hex(4)
+    mine.mkdir(parents=True, mode=0o700)
+    try:
+        yield mine
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def connect(database: Path | str, config: Config) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection whose results depend on nothing but its inputs."""
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "threads": config.run.threads,
+        "memory_limit": config.run.memory,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    if str(database) != ":memory:":
+        settings["temp_directory"] = str(Path(database).parent / "spill")
+    connection = duckdb.connect(str(database), config=settings)
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, whole or not at all, even through a power cut."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with fresh.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable: a rename counts only after this."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def bucket_count(lake: Path, config: Config) -> int:
+    """The number of buckets this lake was made with; the first call makes it."""
+    file = lake / "lake.json"
+    if not file.is_file():
+        lake.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps({"buckets": config.lake.buckets}).encode() + b"\n")
+    try:
+        return int(json.loads(file.read_text())["buckets"])
+    except (ValueError, KeyError):
+        raise ConfigurationError(f"{file}: is damaged; restore it (it holds the number of buckets)") from None
+
+
+def bucket_of(subject: str, buckets: int) -> str:
+    """SQL for a person's bucket: the first 32 bits of the md5 of the id; anonymous rows have the one after the last.
+
+    md5, because `hash()` is not the same in every DuckDB version.
+    """
+    return (
+        f"CASE WHEN {subject} IS NULL THEN {buckets} "
+        f"ELSE CAST(('0x' || substr(md5({subject}), 1, 8))::BIGINT % {buckets} AS INTEGER) END"
+    )
+
+
+def read_manifest(lake: Path, table: str) -> Manifest:
+    file = lake / "history" / table / "manifest.json"
+    if not file.is_file():
+        return Manifest()
+    try:
+        content = json.loads(file.read_text())
+        return Manifest(
+            contract=content["contract"],
+            files=tuple(StoredFile(**entry) for entry in content["files"]),
+            ledger=tuple(content["ledger"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise BlockedError(f"{file}: is damaged; restore it, or delete the folder to ingest the table anew") from None
+
+
+def commit_manifest(lake: Path, table: str, manifest: Manifest) -> None:
+    """Make `manifest` the table's history, then let go of the files that it no longer names."""
+    files = sorted(manifest.files, key=lambda f: (f.store, f.bucket, f.period, f.name))
+    content = {"contract": manifest.contract, "files": [asdict(f) for f in files], "ledger": list(manifest.ledger)}
+    folder = lake / "history" / table
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "manifest.json", json.dumps(content, indent=0).encode() + b"\n")
+    sweep_table(lake, table, manifest)
+
+
+def sweep_table(lake: Path, table: str, manifest: Manifest) -> None:
+    """Remove every file of the table that its manifest does not name."""
+    named = {path_of(lake, table, f) for f in manifest.files}
+    for store in ("history", "quarantine"):
+        for found in sorted((lake / store / table).glob("bucket=*/*")):
+            if found not in named:
+                found.unlink()
+    for leftover in (lake / "history" / table).glob(".manifest.json.*"):
+        leftover.unlink()
+
+
+def path_of(lake: Path, table: str, file: StoredFile) -> Path:
+    return lake / file.store / table / f"bucket={file.bucket:03d}" / file.name
+
+
+def store_rows(
+    connection: duckdb.DuckDBPyConnection, lake: Path, table: str, store: Store, source: str, columns: list[str]
+) -> list[StoredFile]:
+    """Write `source` (with `bucket` and `period` besides `columns`), one ordered file per bucket and period."""
+    groups = connection.execute(f"SELECT bucket, period, count(*) FROM {source} GROUP BY ALL ORDER BY ALL").fetchall()
+    chosen = ", ".join(f'"{c}"' for c in columns)
+    written = []
+    for bucket, period, rows in groups:
+        folder = lake / store / table / f"bucket={bucket:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f".{period}.{secrets.token_hex(4)}"
+        connection.execute(
+            f"COPY (SELECT {chosen} FROM {source} WHERE bucket = {bucket} AND period = '{period}' "
+            f"ORDER BY landed_on, landed_file, landed_row) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd)"
+        )
+        digest = sha256(fresh)
+        name = f"{period}-{digest[:12]}.parquet"
+        size = fresh.stat().st_size
+        fresh.replace(folder / name)
+        written.append(StoredFile(store, bucket, period, name, digest, size, rows))
+    return written
+
+
+def verify(lake: Path, table: str, files: list[StoredFile]) -> list[str]:
+    """The paths of `files`, each read and compared with its sha256: Parquet alone does not notice a flipped bit.
+
+    Raises:
+        BlockedError: a file is gone or is not what was written.
+    """
+    paths = []
+    for file in files:
+        path = path_of(lake, table, file)
+        if not path.is_file() or sha256(path) != file.sha256:
+            raise BlockedError(
+                f"{path.relative_to(lake)}: is gone or damaged; restore it, "
+                f"or delete {file.store}/{table} and its manifest to ingest the table anew"
+            )
+        paths.append(str(path))
+    return paths
+
+
+def open_table(connection: duckdb.DuckDBPyConnection, lake: Path, contract: Contract, cut: datetime) -> int:
+    """Load `history.<table>`: every verified row that had landed by the cut. Returns the rows."""
+    connection.execute("CREATE SCHEMA IF NOT EXISTS history")
+    columns = {c.name: c.type for c in contract.columns} | HISTORY_COLUMNS
+    body = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+    connection.execute(f"CREATE OR REPLACE TABLE history.{contract.name} ({body})")
+    manifest = read_manifest(lake, contract.name)
+    paths = verify(lake, contract.name, [f for f in manifest.files if f.store == "history"])
+    if paths:
+        connection.execute(
+            f"INSERT INTO history.{contract.name} BY NAME SELECT * FROM read_parquet($paths) "
+            "WHERE landed_on <= $cut ORDER BY landed_on, landed_file, landed_row",
+            {"paths": paths, "cut": cut},
+        )
+    (rows,) = connection.execute(f"SELECT count(*) FROM history.{contract.name}").fetchall()[0]
+    return int(rows)
