@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -25,13 +26,14 @@ ONLINE_RETAIL_COLUMNS = (
 )  # fmt: skip
 
 
-def import_online_retail(source: Path, landing: Path, format: Format = "parquet") -> dict[str, int]:  # noqa: A002 - the word of COPY
+def import_online_retail(source: Path, landing: Path, format: Format = "parquet") -> dict[str, int]:
     """UCI Online Retail, one CSV of invoice lines per day, as one landing date per day.
 
     Args:
         source: the folder of the daily files `YYYY-MM-DD.csv`, or the one above its `by-day`.
         landing: where `<table>/<YYYY-MM-DD>/online-retail.<format>` is written, with a manifest beside it. A folder
             depends on its own and earlier days only, and importing again writes the same bytes.
+        format: what to write; CSV for those who want to read along.
 
     Returns:
         Counts: days, events, anonymous, returns, items (distinct), users (distinct), files.
@@ -41,7 +43,8 @@ def import_online_retail(source: Path, landing: Path, format: Format = "parquet"
         ConfigurationError: a file is not what this data set looks like.
     """
     days = _daily_files(source)
-    with duckdb.connect(":memory:", config={"TimeZone": "UTC"}) as con:
+    with duckdb.connect(":memory:") as con:
+        con.execute("SET TimeZone = 'UTC'")
         columns = ", ".join(f"{name} VARCHAR" for name in ONLINE_RETAIL_COLUMNS)
         con.execute(f"CREATE TABLE invoice_lines (landed_on DATE, line BIGINT, {columns})")
         for day, file in _shown("reading", days):
@@ -54,7 +57,7 @@ def import_online_retail(source: Path, landing: Path, format: Format = "parquet"
                 f"{source}: a line has a quantity, price or date that is none; compare it with the published data set"
             ) from None
         files = sum(
-            _write_day(con, table, day, landing, "online-retail", format)
+            _write_day(con, table, day, landing / table / day.isoformat() / f"online-retail.{format}")
             for day, _ in _shown("writing", days)
             for table in ("events", "items", "users")
         )
@@ -90,7 +93,12 @@ def write_manifest(folder: Path, rows: Mapping[str, int]) -> None:
     entries = {entry["name"]: entry for entry in listed}
     for name, count in rows.items():
         content = (folder / name).read_bytes()
-        entries[name] = {"name": name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "rows": count}
+        entries[name] = {
+            "name": name,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "rows": count,
+        }
     document = {"files": [entries[name] for name in sorted(entries)]}
     manifest.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -102,7 +110,9 @@ def _daily_files(source: Path) -> list[tuple[date, Path]]:
     folder = inner if (inner := source / "by-day").is_dir() else source
     files = sorted(folder.glob("[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].csv"))
     if not files:
-        raise MissingInputError(f"{folder}: holds no daily file YYYY-MM-DD.csv; --from names the folder of the daily files")
+        raise MissingInputError(
+            f"{folder}: holds no daily file YYYY-MM-DD.csv; --from names the folder of the daily files"
+        )
     try:
         return [(date.fromisoformat(file.stem), file) for file in files]
     except ValueError:
@@ -118,7 +128,7 @@ def _read_day(con: duckdb.DuckDBPyConnection, day: date, file: Path) -> None:
     columns = ", ".join(f"{quote(name)}: 'VARCHAR'" for name in ONLINE_RETAIL_COLUMNS)
     try:
         con.execute(
-            f"""INSERT INTO invoice_lines SELECT $day, row_number() OVER (), * FROM read_csv({quote(str(file))},
+            f"""INSERT INTO invoice_lines SELECT $day, row_number() OVER (), * FROM read_csv({_literally(file)},
                 auto_detect = false, header = true, delim = ',', quote = '"', escape = '"', strict_mode = true,
                 columns = {{{columns}}})""",
             {"day": day},
@@ -127,20 +137,18 @@ def _read_day(con: duckdb.DuckDBPyConnection, day: date, file: Path) -> None:
         raise ConfigurationError(f"{file}: cannot be parsed as CSV in UTF-8 with {expected}") from None
 
 
-def _write_day(con: duckdb.DuckDBPyConnection, table: str, day: date, landing: Path, name: str, format: Format) -> int:  # noqa: A002
+def _write_day(con: duckdb.DuckDBPyConnection, table: str, day: date, file: Path) -> int:
     """One table's rows of one day as one landed file; a day without rows has none. Returns the number of files."""
     ((rows,),) = con.execute(f"SELECT count(*) FROM {table} WHERE landed_on = ?", [day]).fetchall()
     if not rows:
         return 0
-    folder = landing / table / day.isoformat()
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.{format}"
-    how = "FORMAT parquet, COMPRESSION zstd" if format == "parquet" else "FORMAT csv, HEADER"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    how = "FORMAT csv, HEADER" if file.suffix == ".csv" else "FORMAT parquet, COMPRESSION zstd"
     con.execute(
         f"COPY (SELECT * EXCLUDE (landed_on) FROM {table} WHERE landed_on = {quote(day.isoformat())} "
         f"ORDER BY rowid) TO {quote(str(file))} ({how})"
     )
-    write_manifest(folder, {file.name: rows})
+    write_manifest(file.parent, {file.name: rows})
     return 1
 
 
@@ -148,7 +156,12 @@ def _statement(dataset: str, name: str) -> str:
     return (resources.files("sql") / "sources" / dataset / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _shown(doing: str, days: list[tuple[date, Path]]) -> list[tuple[date, Path]]:
+def _shown(doing: str, days: list[tuple[date, Path]]) -> Iterable[tuple[date, Path]]:
     """`days`, with progress on a terminal and silence elsewhere."""
     console = Console(stderr=True)
-    return list(days) if not console.is_terminal else track(days, doing, console=console, transient=True)  # type: ignore
+    return track(days, doing, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _literally(file: Path) -> str:
+    """The path as an SQL literal that DuckDB does not take for a pattern: `[`, `?` and `*` name only themselves."""
+    return quote(re.sub(r"([*?\[])", r"[\1]", str(file)))
