@@ -1,0 +1,139 @@
+"""One SELECT per file under `sql/<layer>/` becomes one table, in the order that the SQL itself implies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from importlib import resources
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from tasks import contracts
+from tasks.errors import ConfigurationError, TailorbirdError
+
+# Data flows this way only; a file that reads from a layer to its right is a mistake.
+LAYERS = ("history", "staging", "features", "marts")
+
+# These quote our own SQL, never a row: what they say helps and harms nobody.
+_SAYS_NO_VALUE = (duckdb.CatalogException, duckdb.ParserException)
+
+
+def build(
+    con: duckdb.DuckDBPyConnection, layer: str, params: Mapping[str, object], only: Collection[str] | None = None
+) -> dict[str, int]:
+    """Create `<layer>.<name>` for each `sql/<layer>/<name>.sql`; `only` these and what they read within the layer.
+
+    Returns:
+        Rows per table, in the order in which they were built.
+
+    Raises:
+        ConfigurationError: the files of the layer do not fit together, or a parameter is not given.
+        TailorbirdError: DuckDB refused a statement.
+    """
+    wanted = _with_inputs(layer, only) if only is not None else None
+    return {name: build_one(con, layer, name, params) for name in order(layer) if wanted is None or name in wanted}
+
+
+def build_one(con: duckdb.DuckDBPyConnection, layer: str, name: str, params: Mapping[str, object]) -> int:
+    """Create `<layer>.<name>` in the current catalogue, rows in the order of the file's ORDER BY; returns the rows.
+
+    Raises:
+        ConfigurationError: there is no such file, it is not one statement, or a parameter is not given.
+        TailorbirdError: DuckDB refused the statement. Its own words may quote a person's data and are not passed on.
+    """
+    select = _text(layer, name)
+    try:
+        (statement,) = con.extract_statements(select)
+        missing = sorted(statement.named_parameters - params.keys())
+        if missing:
+            raise ConfigurationError(f"sql/{layer}/{name}.sql needs a value for ${', $'.join(missing)}")
+        con.execute(f'CREATE SCHEMA IF NOT EXISTS "{layer}"')
+        con.execute(
+            f'CREATE OR REPLACE TABLE "{layer}"."{name}" AS {statement.query}',
+            {key: params[key] for key in statement.named_parameters},
+        )
+        rows = con.execute(f'SELECT count(*) FROM "{layer}"."{name}"').fetchone()
+    except duckdb.Error as problem:
+        said = f": {str(problem).splitlines()[0]}" if isinstance(problem, _SAYS_NO_VALUE) else ""
+        raise TailorbirdError(f"{layer}.{name}: DuckDB stopped with {type(problem).__name__}{said}") from None
+    except ValueError:
+        raise ConfigurationError(f"sql/{layer}/{name}.sql must hold exactly one SELECT") from None
+    assert rows is not None
+    return int(rows[0])
+
+
+@cache
+def order(layer: str) -> tuple[str, ...]:
+    """The tables of a layer, each after those that it reads; otherwise by name.
+
+    Raises:
+        ConfigurationError: they read each other in a circle, or one reads a table of ours that nobody makes.
+    """
+    sorter = TopologicalSorter({name: sorted(inputs(layer, name)) for name in names(layer)})
+    try:
+        sorter.prepare()
+    except CycleError as problem:
+        raise ConfigurationError(f"sql/{layer}: tables read each other: {' ← '.join(problem.args[1])}") from None
+    ordered: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered += ready
+        sorter.done(*ready)
+    return tuple(ordered)
+
+
+@cache
+def names(layer: str) -> tuple[str, ...]:
+    """The tables that `sql/<layer>/` defines, by name."""
+    folder = resources.files("sql") / layer
+    if not folder.is_dir():
+        raise ConfigurationError(f"sql/{layer}: no such layer")
+    return tuple(sorted(f.name.removesuffix(".sql") for f in folder.iterdir() if f.name.endswith(".sql")))
+
+
+@cache
+def inputs(layer: str, name: str) -> frozenset[str]:
+    """The tables of the same layer that a file reads.
+
+    Raises:
+        ConfigurationError: the file is no SQL, or reads a table of ours that nobody makes or that is made later.
+    """
+    try:
+        tree = sqlglot.parse_one(_text(layer, name), dialect="duckdb")
+    except SqlglotError:
+        raise ConfigurationError(f"sql/{layer}/{name}.sql cannot be read as SQL") from None
+    read = {(table.db, table.name) for table in tree.find_all(exp.Table) if table.db in LAYERS}
+    for schema, table in sorted(read):
+        if LAYERS.index(schema) > LAYERS.index(layer) or table not in _known(schema):
+            raise ConfigurationError(f"sql/{layer}/{name}.sql reads {schema}.{table}, which nobody has made by then")
+    return frozenset(table for schema, table in read if schema == layer)
+
+
+def _known(schema: str) -> frozenset[str]:
+    return frozenset(contracts.names("landing") if schema == "history" else names(schema))
+
+
+def _with_inputs(layer: str, only: Collection[str]) -> set[str]:
+    unknown = sorted(set(only) - set(names(layer)))
+    if unknown:
+        raise ConfigurationError(f"sql/{layer} has no {', '.join(unknown)}")
+    wanted: set[str] = set()
+    waiting = list(only)
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += inputs(layer, name)
+    return wanted
+
+
+@cache
+def _text(layer: str, name: str) -> str:
+    file = resources.files("sql") / layer / f"{name}.sql"
+    if not file.is_file():
+        raise ConfigurationError(f"sql/{layer}/{name}.sql: no such file")
+    return file.read_text(encoding="utf-8")
