@@ -65,6 +65,7 @@ class Checks(Section):
     volume_factor: float = Field(gt=1)
     stale_days: float = Field(ge=0)
     drift: float = Field(gt=0)
+    known_items: Share
 
 
 class Privacy(Section):

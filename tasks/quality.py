@@ -1,0 +1,304 @@
+"""Quality: what the contracts promise, asked of the tables by Great Expectations inside DuckDB.
+
+A contract says a fact once: required columns, keys, closed lists and bounds become checks here and are not repeated as
+rules. Only counts come back, never a value: results are kept without samples, and what an exception says is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from tasks import contracts, drift, lake
+from tasks.contracts import Check, Contract, Layer, Severity
+from tasks.errors import BlockedError, ConfigurationError
+from tasks.settings import Config, Run
+
+SCHEMAS: dict[Layer, str] = {"landing": "history", "features": "features", "marts": "marts"}
+"""Where the night's database keeps the tables of a layer."""
+
+WRITTEN_AFTERWARDS = {"quality_checks"}
+"""The table that these checks fill cannot be among the checked."""
+
+# No samples: a failing value may be a person's. UnexpectedRows keeps no rows either in this format.
+COUNTS_ONLY = {"result_format": "SUMMARY", "partial_unexpected_count": 0}
+
+# Great Expectations asks for a whole relation only to learn its columns, and for failing rows at most 200.
+BUFFERED_ROWS = 256
+
+ROWS = "unexpected_rows_expectation"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check that ran: never a value of the data."""
+
+    layer: Layer
+    table: str
+    check: str
+    severity: Severity
+    passed: bool
+    observed: float | None = None
+    """Share of the rows that fail, or the figure that was judged; None where the check has neither."""
+    rows: int = 0
+    """Rows that were looked at."""
+
+    def __str__(self) -> str:
+        return f"{self.layer}.{self.table}: {self.check}"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if not f.passed and f.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if not f.passed and f.severity == "warning")
+
+    def raise_for_errors(self, stage: str) -> None:
+        """Stop before publishing.
+
+        Raises:
+            BlockedError: a check with severity error failed; names the table and the check.
+        """
+        if self.errors:
+            more = f" and {len(self.errors) - 1} more" if len(self.errors) > 1 else ""
+            raise BlockedError(f"{stage}: {self.errors[0]} failed{more}; correct what landed, then run again")
+
+
+def check(db: Path, run: Run, layer: Layer) -> CheckReport:
+    """Every contract of `layer` against its table; for landing also volume, freshness, drift and references.
+
+    `db` is the night's database. Whoever holds it open meanwhile in this process opened it with `lake.connect` too:
+    DuckDB opens one file twice only with the same configuration.
+
+    Raises:
+        BlockedError: not every check of a contract ran, so that nobody can say whether it holds.
+    """
+    with closing(lake.connect(db, run.config)) as con:
+        held = con.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = ?", [SCHEMAS[layer]])
+        present = {str(name) for (name,) in held.fetchall()}
+        findings: list[Finding] = []
+        with _source(con) as source:
+            for contract in contracts.all_of(layer):
+                if contract.name in present:
+                    findings += _validate(con, source, contract)
+                elif contract.name not in WRITTEN_AFTERWARDS:
+                    findings.append(Finding(layer, contract.name, "table_exists", "error", passed=False))
+        if layer == "landing" and {"events", "items"} <= present:
+            findings += [
+                Finding(layer, "events", name, "warning", figure.passed, figure.value, figure.rows)
+                for name, figure in drift.watch(con, run).items()
+            ]
+    return CheckReport(tuple(sorted(findings, key=lambda f: (f.table, f.check))))
+
+
+def rules(contract: Contract) -> tuple[Check, ...]:
+    """The checks of one contract: what follows from its columns and key, then its own rules.
+
+    Raises:
+        ConfigurationError: two checks have one name.
+    """
+    relation = "{batch}"
+    derived = []
+    for column in contract.columns:
+        of = {"column": column.name}
+        if column.required:
+            derived.append(Check(f"{column.name}_is_given", "error", "expect_column_values_to_not_be_null", of))
+        if column.one_of:
+            values = {"value_set": list(column.one_of)}
+            derived.append(Check(f"{column.name}_is_listed", "error", "expect_column_values_to_be_in_set", of | values))
+        if column.minimum is not None or column.maximum is not None:
+            bounds = {"min_value": column.minimum, "max_value": column.maximum}
+            given = {name: bound for name, bound in bounds.items() if bound is not None}
+            derived.append(
+                Check(f"{column.name}_is_in_bounds", "error", "expect_column_values_to_be_between", of | given)
+            )
+    # NaN and infinity are greater than every minimum: the bounds alone would let them pass.
+    floats = [f'NOT isfinite("{c.name}")' for c in contract.columns if c.type.upper() in {"DOUBLE", "FLOAT", "REAL"}]
+    if floats:
+        derived.append(_rows("numbers_are_finite", f"SELECT 1 FROM {relation} WHERE {' OR '.join(floats)}"))
+    # GROUP BY takes two NULLs for equal, as the key of anonymous events needs it.
+    key = ", ".join(f'"{name}"' for name in _identity(contract))
+    derived.append(_rows("key_is_unique", f"SELECT 1 FROM {relation} GROUP BY {key} HAVING count(*) > 1"))
+    found = (*derived, *contract.checks)
+    if len({c.name for c in found}) < len(found):
+        raise ConfigurationError(f"expectations/{contract.layer}/{contract.name}.yaml: two checks have one name")
+    return found
+
+
+def judge_ingest(ledger: Iterable[Mapping[str, Any]], required: Collection[str], config: Config) -> CheckReport:
+    """What the ingest ledger says about the files it holds: too many quarantined rows, rejected files.
+
+    `ledger` has one row per landed file: table, landing (folder), status (accepted | rejected), rows_in, accepted,
+    quarantined. Which files these are depends on the last publication, so this report belongs into the gates and the
+    summary, never into `marts.quality_checks`.
+    """
+    rows_in, quarantined, files, rejected = (defaultdict[str, int](int) for _ in range(4))
+    accepted, refused = defaultdict[tuple[str, str], int](int), set()
+    for file in ledger:
+        table, landing = str(file["table"]), str(file["landing"])
+        files[table] += 1
+        accepted[table, landing] += file["accepted"] or 0
+        if file["status"] == "rejected":
+            rejected[table] += 1
+            refused.add((table, landing))
+        else:
+            rows_in[table] += file["rows_in"]
+            quarantined[table] += file["quarantined"]
+    findings = []
+    for table in sorted(files):
+        severity: Severity = "error" if table in required else "warning"
+        share = quarantined[table] / rows_in[table] if rows_in[table] else 0.0
+        few = share <= config.gates.max_quarantined_share
+        findings.append(Finding("landing", table, "few_rows_quarantined", severity, few, share, rows_in[table]))
+        share = rejected[table] / files[table]
+        findings.append(Finding("landing", table, "no_file_rejected", "warning", share == 0, share, files[table]))
+        if table in required:
+            lost = sum(1 for name, landing in refused if name == table and not accepted[name, landing])
+            findings.append(Finding("landing", table, "no_landing_lost", "error", not lost, float(lost), files[table]))
+    return CheckReport(tuple(findings))
+
+
+def write(con: duckdb.DuckDBPyConnection, reports: Sequence[CheckReport]) -> int:
+    """Create `marts.quality_checks` from the reports of `check`, ordered by its key; returns its rows."""
+    con.execute(contracts.load("marts", "quality_checks").ddl("marts.quality_checks"))
+    rows = sorted(
+        (f.layer, f.table, f.check, f.severity, f.passed, f.observed, f.rows) for r in reports for f in r.findings
+    )
+    if rows:
+        con.executemany("INSERT INTO marts.quality_checks VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    return len(rows)
+
+
+def summarize(reports: Sequence[CheckReport]) -> dict[str, Any]:
+    """How many checks ran and failed over all reports, and the names of those that failed."""
+    failed = {"errors": [f for r in reports for f in r.errors], "warnings": [f for r in reports for f in r.warnings]}
+    return {
+        "ran": sum(len(r.findings) for r in reports),
+        **{severity: len(found) for severity, found in failed.items()},
+        "failed": {severity: [str(f) for f in found] for severity, found in failed.items()},
+    }
+
+
+def _validate(con: duckdb.DuckDBPyConnection, source: Any, contract: Contract) -> list[Finding]:
+    """One suite over one relation."""
+    gx, failures = _great_expectations()
+    relation = f'{SCHEMAS[contract.layer]}."{contract.name}"'
+    compiled = rules(contract)
+    try:
+        suite = gx.ExpectationSuite(name=contract.name)
+        for rule in compiled:
+            suite.add_expectation(_expectation(rule))
+        asset = source.add_query_asset(contract.name, query=f"SELECT * FROM {relation}")
+        batch = asset.add_batch_definition_whole_table("as of the cut").get_batch()
+        results = batch.validate(suite, result_format=COUNTS_ONLY).results
+        counted = con.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    except failures:
+        raise BlockedError(f"{relation}: its checks cannot run; compare the table with its contract") from None
+    return judge(contract, compiled, results, rows=counted[0] if counted else 0)
+
+
+def judge(contract: Contract, compiled: Sequence[Check], results: Sequence[Any], rows: int) -> list[Finding]:
+    """Great Expectations' results as findings; a check that raised is an error, whatever its severity.
+
+    Raises:
+        BlockedError: what ran is not exactly what was compiled, or nothing was. An empty suite would pass.
+    """
+    ran = {r.expectation_config.meta["check"]: r for r in results}
+    if not compiled or len(results) != len(compiled) or ran.keys() != {c.name for c in compiled}:
+        raise BlockedError(
+            f"{contract.layer}.{contract.name}: {len(results)} of {len(compiled)} checks ran; nothing is published "
+            "on checks that did not run"
+        )
+    findings = []
+    for rule in compiled:
+        result = ran[rule.name]
+        severity: Severity = "error" if _raised(result.exception_info) else rule.severity
+        share = _share(rule, result.result, rows)
+        passed = bool(result.success)
+        findings.append(Finding(contract.layer, contract.name, rule.name, severity, passed, share, rows))
+    return findings
+
+
+def _share(rule: Check, result: Mapping[str, Any], rows: int) -> float | None:
+    """Failing rows over all rows, where the expectation counts rows."""
+    failing = result.get("observed_value" if rule.type == ROWS else "unexpected_count")
+    return failing / rows if failing is not None and rows else None
+
+
+def _raised(info: Mapping[str, Any]) -> bool:
+    """Whether the expectation raised; its own account is flat, or one entry per metric."""
+    entries = [info] if "raised_exception" in info else [v for v in info.values() if isinstance(v, Mapping)]
+    return any(entry.get("raised_exception") for entry in entries)
+
+
+def _rows(name: str, query: str) -> Check:
+    return Check(name, "error", ROWS, {"unexpected_rows_query": query})
+
+
+def _identity(contract: Contract) -> tuple[str, ...]:
+    """What no two rows share: the key, or for a landing table that keeps versions, the key of one landed row."""
+    versions = contract.layer == "landing" and contract.delivery != "append"
+    return (*contract.key, "landed_on", "landed_file", "landed_row") if versions else contract.key
+
+
+def _expectation(rule: Check) -> Any:
+    from great_expectations.expectations.registry import get_expectation_impl
+
+    return get_expectation_impl(rule.type)(**rule.kwargs, meta={"check": rule.name})
+
+
+@cache
+def _great_expectations() -> tuple[Any, tuple[type[Exception], ...]]:
+    """The library and what it raises; imported at the first check, because it takes seconds."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
+    import great_expectations as gx
+    from great_expectations.exceptions.exceptions import GreatExpectationsError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return gx, (GreatExpectationsError, SQLAlchemyError, duckdb.Error)
+
+
+@contextmanager
+def _source(con: duckdb.DuckDBPyConnection) -> Iterator[Any]:
+    """Great Expectations' view of our own connection: no second opening of the file, nothing kept on disk."""
+    gx, _ = _great_expectations()
+    from duckdb_engine import ConnectionWrapper
+    from sqlalchemy import event
+    from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
+    from sqlalchemy.pool import StaticPool
+
+    def buffer(_con: Any, cursor: Any, _sql: Any, _parameters: Any, execution: Any, _many: Any) -> None:
+        # Great Expectations reads rows after it gave the connection back, when DuckDB has dropped them.
+        if cursor.description:
+            rows = cursor.fetchmany(BUFFERED_ROWS)
+            execution.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(cursor, initial_buffer=rows)
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    source = context.data_sources.add_sql(
+        "night",
+        connection_string="duckdb:///:memory:",
+        # Every connection that the pool asks for is a cursor of the one that is open already.
+        kwargs={"creator": lambda: ConnectionWrapper(con.cursor()), "poolclass": StaticPool},
+        create_temp_table=False,
+    )
+    engine = source.get_execution_engine().engine
+    event.listen(engine, "after_cursor_execute", buffer)
+    try:
+        yield source
+    finally:
+        engine.dispose()
