@@ -76,7 +76,7 @@ def window(con: duckdb.DuckDBPyConnection, run: Run, cut: datetime, name: str) -
 
 def params(run: Run, cut: datetime) -> Mapping[str, object]:
     """What `sql/features/*.sql` and `sql/marts/*.sql` bind; weights are DECIMAL, so no sum depends on its order."""
-    signals = run.config.signals
+    signals, success = run.config.signals, run.config.signals.success
     return {
         "cut": cut,
         "timezone": run.config.run.timezone,
@@ -87,11 +87,12 @@ def params(run: Run, cut: datetime) -> Mapping[str, object]:
         "half_life_days": signals.half_life_days,
         "rapid_scroll": _decimal(signals.rapid_scroll),
         "quick_leave_seconds": _decimal(signals.quick_leave_seconds),
-        "click_types": list(signals.success.click),
-        "purchase_types": list(signals.success.purchase),
-        "helpful_types": list(signals.success.helpful),
-        "helpful_rating": _decimal(signals.success.helpful_rating),
+        "click_types": list(success.click),
+        "purchase_types": list(success.purchase),
+        "helpful_types": list(success.helpful),
+        "helpful_rating": _decimal(success.helpful_rating),
         "min_people": run.config.privacy.min_people,
+        **run.config.features.model_dump(),
     }
 
 

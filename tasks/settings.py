@@ -90,6 +90,13 @@ class Signals(Section):
     success: Success
 
 
+class Features(Section):
+    recent_items: int = Field(ge=2)
+    similar_items: int = Field(ge=1)
+    trending_items: int = Field(ge=1)
+    interests: int = Field(ge=1)
+
+
 class Evaluation(Section):
     train_share: Share
     validation_share: Share
@@ -111,6 +118,7 @@ class Config(Section):
     checks: Checks
     privacy: Privacy
     signals: Signals
+    features: Features
     evaluation: Evaluation
     placements: dict[str, Placement]
 
