@@ -102,7 +102,47 @@ class Evaluation(Section):
     validation_share: Share
     max_horizon_days: int = Field(ge=1)
     min_people: int = Field(ge=1)
+    max_people: int = Field(ge=1)
     bootstrap: int = Field(ge=1)
+
+
+class Trending(Section):
+    windows_days: tuple[Literal[7, 14, 28, 90], ...] = Field(min_length=1)
+
+
+class Repeat(Section):
+    half_life_days: float = Field(gt=0)
+    demand_exponent: float = Field(ge=0, le=1)
+
+
+class ItemItem(Section):
+    half_life_days: float = Field(gt=0)
+    max_items: int = Field(ge=2)
+    person_exponent: Share
+    own_exponent: Share
+    other_exponent: Share
+    neighbours: int = Field(ge=1)
+
+
+class Als(Section):
+    half_life_days: float = Field(gt=0)
+    factors: int = Field(ge=1)
+    iterations: int = Field(ge=1)
+    regularization: float = Field(gt=0)
+    confidence: float = Field(gt=0)
+
+
+class Content(Section):
+    dimensions: int = Field(ge=2)
+    max_terms: int = Field(ge=2)
+
+
+class Recommenders(Section):
+    trending: Trending
+    repeat: Repeat
+    item_item: ItemItem
+    als: Als
+    content: Content
 
 
 class Placement(Section):
@@ -120,6 +160,7 @@ class Config(Section):
     signals: Signals
     features: Features
     evaluation: Evaluation
+    recommenders: Recommenders
     placements: dict[str, Placement]
 
 
