@@ -28,7 +28,8 @@ SCHEMAS: dict[Layer, str] = {"landing": "history", "features": "features", "mart
 WRITTEN_AFTERWARDS = {"quality_checks"}
 """The table that these checks fill cannot be among the checked."""
 
-# No samples: a failing value may be a person's. UnexpectedRows keeps no rows either in this format.
+# Verdicts first, at half the price; then counts of what failed. No format that holds samples of values.
+VERDICTS_ONLY = {"result_format": "BOOLEAN_ONLY"}
 COUNTS_ONLY = {"result_format": "SUMMARY", "partial_unexpected_count": 0}
 
 # Great Expectations asks for a whole relation only to learn its columns, and for failing rows at most 200.
@@ -47,7 +48,7 @@ class Finding:
     severity: Severity
     passed: bool
     observed: float | None = None
-    """Share of the rows that fail, or the figure that was judged; None where the check has neither."""
+    """Share of the rows that fail a failed check, or the figure that was judged; None where there is neither."""
     rows: int = 0
     """Rows that were looked at."""
 
@@ -194,25 +195,40 @@ def summarize(reports: Sequence[CheckReport]) -> dict[str, Any]:
 
 
 def _validate(con: duckdb.DuckDBPyConnection, source: Any, contract: Contract) -> list[Finding]:
-    """One suite over one relation."""
-    gx, failures = _great_expectations()
+    """One suite over one relation; a check that raises is an error, whatever its severity."""
+    _, failures = _great_expectations()
     relation = f'{SCHEMAS[contract.layer]}."{contract.name}"'
     compiled = rules(contract)
     try:
-        suite = gx.ExpectationSuite(name=contract.name)
-        for rule in compiled:
-            suite.add_expectation(_expectation(rule))
         asset = source.add_query_asset(contract.name, query=f"SELECT * FROM {relation}")
         batch = asset.add_batch_definition_whole_table("as of the cut").get_batch()
-        results = batch.validate(suite, result_format=COUNTS_ONLY).results
+        results = _ask(batch, contract, compiled, VERDICTS_ONLY)
+        failed = [rule for rule in compiled if not results[rule.name].success]
+        results |= _ask(batch, contract, failed, COUNTS_ONLY) if failed else {}
         counted = con.execute(f"SELECT count(*) FROM {relation}").fetchone()
     except failures:
         raise BlockedError(f"{relation}: its checks cannot run; compare the table with its contract") from None
-    return judge(contract, compiled, results, rows=counted[0] if counted else 0)
+    rows = counted[0] if counted else 0
+    findings = []
+    for rule in compiled:
+        result = results[rule.name]
+        severity: Severity = "error" if _raised(result.exception_info) else rule.severity
+        failing = result.result.get("observed_value" if rule.type == ROWS else "unexpected_count")
+        share = failing / rows if failing is not None and rows else None
+        findings.append(Finding(contract.layer, contract.name, rule.name, severity, bool(result.success), share, rows))
+    return findings
 
 
-def judge(contract: Contract, compiled: Sequence[Check], results: Sequence[Any], rows: int) -> list[Finding]:
-    """Great Expectations' results as findings; a check that raised is an error, whatever its severity.
+def _ask(batch: Any, contract: Contract, compiled: Sequence[Check], detail: Mapping[str, object]) -> dict[str, Any]:
+    gx, _ = _great_expectations()
+    suite = gx.ExpectationSuite(name=contract.name)
+    for rule in compiled:
+        suite.add_expectation(_expectation(rule))
+    return account(contract, compiled, batch.validate(suite, result_format=dict(detail)).results)
+
+
+def account(contract: Contract, compiled: Sequence[Check], results: Sequence[Any]) -> dict[str, Any]:
+    """Great Expectations' results by check.
 
     Raises:
         BlockedError: what ran is not exactly what was compiled, or nothing was. An empty suite would pass.
@@ -223,20 +239,7 @@ def judge(contract: Contract, compiled: Sequence[Check], results: Sequence[Any],
             f"{contract.layer}.{contract.name}: {len(results)} of {len(compiled)} checks ran; nothing is published "
             "on checks that did not run"
         )
-    findings = []
-    for rule in compiled:
-        result = ran[rule.name]
-        severity: Severity = "error" if _raised(result.exception_info) else rule.severity
-        share = _share(rule, result.result, rows)
-        passed = bool(result.success)
-        findings.append(Finding(contract.layer, contract.name, rule.name, severity, passed, share, rows))
-    return findings
-
-
-def _share(rule: Check, result: Mapping[str, Any], rows: int) -> float | None:
-    """Failing rows over all rows, where the expectation counts rows."""
-    failing = result.get("observed_value" if rule.type == ROWS else "unexpected_count")
-    return failing / rows if failing is not None and rows else None
+    return ran
 
 
 def _raised(info: Mapping[str, Any]) -> bool:
