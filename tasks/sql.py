@@ -45,7 +45,7 @@ def build_one(con: duckdb.DuckDBPyConnection, layer: str, name: str, params: Map
         ConfigurationError: there is no such file, it is not one statement, or a parameter is not given.
         TailorbirdError: DuckDB refused the statement. Its own words may quote a person's data and are not passed on.
     """
-    select = _text(layer, name)
+    select = text(layer, name)
     try:
         (statement,) = con.extract_statements(select)
         missing = sorted(statement.named_parameters - params.keys())
@@ -103,7 +103,7 @@ def inputs(layer: str, name: str) -> frozenset[str]:
         ConfigurationError: the file is no SQL, or reads a table of ours that nobody makes or that is made later.
     """
     try:
-        tree = sqlglot.parse_one(_text(layer, name), dialect="duckdb")
+        tree = sqlglot.parse_one(text(layer, name), dialect="duckdb")
     except SqlglotError:
         raise ConfigurationError(f"sql/{layer}/{name}.sql cannot be read as SQL") from None
     read = {(table.db, table.name) for table in tree.find_all(exp.Table) if table.db in LAYERS}
@@ -132,8 +132,9 @@ def _with_inputs(layer: str, only: Collection[str]) -> set[str]:
 
 
 @cache
-def _text(layer: str, name: str) -> str:
+def text(layer: str, name: str) -> str:
+    """The SELECT of one file, as written."""
     file = resources.files("sql") / layer / f"{name}.sql"
     if not file.is_file():
         raise ConfigurationError(f"sql/{layer}/{name}.sql: no such file")
-    return file.read_text(encoding="utf-8")
+    return file.readtext(encoding="utf-8")
