@@ -15,6 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from tasks.settings import Config
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -33,9 +35,13 @@ class Catalogue:
     """Title, category, brand, tags and description as one string."""
     people: Ints
     """Distinct people who had anything to do with the item before the cut."""
-    purchases: Mapping[int, Ints]
-    """Purchases of the last n days by n; 0 stands for all time. Anonymous ones count."""
-    events: Ints
+    demand: Mapping[int, Ints]
+    """Purchases of the last n days by n; 0 stands for all time, anonymous ones count. Where nothing was ever sold:
+    people who liked the item on balance and whose last event is that young."""
+    sold: bool
+    """Whether anything was ever bought here: without sales, liking stands for buying."""
+    newest: Ints
+    """Positions of all items, the newest landed first, then by id: an order that reads no behaviour."""
     known: Flags
     """Offered, or at least met, before the cut: an item from the future is nobody's candidate."""
     recommendable: Flags
@@ -56,6 +62,8 @@ class Interactions:
     people: tuple[str, ...]
     indptr: Ints
     columns: NDArray[np.int32]
+    half_life_days: float
+    """Of `weight`."""
     weight: Floats
     """Signal weights × decay at the cut, as in features.user_item; may be negative."""
     events: Floats
@@ -89,27 +97,42 @@ class Interactions:
         parts = (values[keep].astype(np.float32), self.columns[keep], kept[self.indptr])
         return sp.csr_array(parts, shape=self.shape)
 
+    def fresh(self, half_life_days: float) -> Floats:
+        """`weight` at most 1 per cell, decayed faster or slower: as if the last event carried all of it."""
+        rate = 1 / half_life_days - 1 / self.half_life_days
+        return np.minimum(np.minimum(self.weight, 1) * np.exp2(-self.last_age * rate), 1).astype(np.float32)
+
     def touched(self) -> Flags:
         """Dense people × items: any event at all, sensitive items too."""
-        return self._dense(np.ones(len(self.columns), dtype=bool))
+        return self.dense(np.ones(len(self.columns), dtype=bool))
 
     def had(self) -> Flags:
         """Dense people × items: what a repeat may repeat. Bought; where nothing was ever sold, liked on balance."""
-        sold = bool(self.catalogue.purchases[0].any())
-        cells = self.purchases > 0 if sold else self.weight > 0
-        return self._dense(cells & ~self.catalogue.sensitive[self.columns])
+        cells = self.purchases > 0 if self.catalogue.sold else self.weight > 0
+        return self.dense(cells & ~self.catalogue.sensitive[self.columns])
 
-    def _dense(self, cells: Flags) -> Flags:
-        dense = np.zeros(self.shape, dtype=bool)
-        dense[self.owners()[cells], self.columns[cells]] = True
-        return dense
+    def dense(self, values: NDArray[Any]) -> NDArray[Any]:
+        """`values` (one per cell) as people × items, zero elsewhere."""
+        table = np.zeros(self.shape, dtype=values.dtype)
+        table[self.owners(), self.columns] = values
+        return table
 
     def owners(self) -> Ints:
         """The row of each cell."""
         return np.repeat(np.arange(len(self.people)), np.diff(self.indptr))
 
+    def temperatures(self) -> NDArray[np.str_]:
+        """hot, warm or cold, by number of events: see COLD_BELOW and HOT_FROM."""
+        owned = np.concatenate(([0.0], np.cumsum(self.events, dtype=np.float64)))
+        events = owned[self.indptr[1:]] - owned[self.indptr[:-1]]
+        return np.where(events < COLD_BELOW, "cold", np.where(events < HOT_FROM, "warm", "hot"))
+
 
 FACTS = ("columns", "weight", "events", "purchases", "days", "first_age", "last_age")
+COLD_BELOW = 5
+"""Events: below, a history names hardly more than one taste, and popularity does most of the work."""
+HOT_FROM = 20
+"""Events: from here on a history is longer than a list, and the person's own habits lead it."""
 
 
 class Recommender(Protocol):
@@ -118,13 +141,15 @@ class Recommender(Protocol):
     name: ClassVar[str]
 
     @classmethod
-    def fit(cls, history: Interactions, *, min_people: int, seed: int) -> Self: ...
+    def fit(cls, history: Interactions, config: Config) -> Self: ...
 
     def score(self, block: Interactions) -> Floats:
         """People of the block × items of the catalogue; higher is better, 0 where the family has nothing to say."""
         ...
 
-    def save(self, folder: Path) -> None: ...
+    def save(self, file: Path) -> None:
+        """One .npz without pickled objects."""
+        ...
 
     @classmethod
-    def load(cls, folder: Path) -> Self: ...
+    def load(cls, file: Path) -> Self: ...

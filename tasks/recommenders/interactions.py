@@ -1,0 +1,81 @@
+"""From the feature tables of one cut to arrays, and back to ids nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from tasks.recommenders import Catalogue, Interactions
+
+DEMAND_DAYS = (7, 14, 28, 90)
+SECONDS_PER_DAY = 86_400
+
+
+def load(con: duckdb.DuckDBPyConnection, cut: datetime, half_life_days: float) -> Interactions:
+    """Reads features.user_item, item_popularity and item_attributes of the catalogue that is in use.
+
+    `half_life_days` is that of features.user_item.weight. Without an event there are no people, only a catalogue.
+    """
+    users = [row[0] for row in con.execute("SELECT DISTINCT user_id FROM features.user_item ORDER BY 1").fetchall()]
+    cells = con.execute(
+        """
+        -- One row per person and item, as positions in byte order.
+        WITH person AS (SELECT user_id, row_number() OVER (ORDER BY user_id) - 1 AS row
+                        FROM (SELECT DISTINCT user_id FROM features.user_item)),
+             item AS (SELECT item_id, row_number() OVER (ORDER BY item_id) - 1 AS col FROM features.item_attributes)
+        SELECT person.row, item.col, ui.weight, ui.events, ui.purchases, ui.days,
+               epoch($cut - ui.first_at) / $day AS first_age, epoch($cut - ui.last_at) / $day AS last_age
+        FROM features.user_item ui JOIN person USING (user_id) JOIN item USING (item_id)
+        ORDER BY person.row, item.col
+        """,
+        {"cut": cut, "day": SECONDS_PER_DAY},
+    ).fetchnumpy()
+    counts = np.bincount(np.asarray(cells["row"], dtype=np.int64), minlength=len(users))
+    facts = {name: np.asarray(cells[name], dtype=np.float32)
+             for name in ("weight", "events", "purchases", "days", "first_age", "last_age")}  # fmt: skip
+    columns = np.asarray(cells["col"], dtype=np.int32)
+    return Interactions(
+        catalogue=_catalogue(con, cut, columns, facts),
+        people=tuple(users),
+        indptr=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        columns=columns,
+        half_life_days=half_life_days,
+        **facts,
+    )
+
+
+def _catalogue(con: duckdb.DuckDBPyConnection, cut: datetime, columns: Any, facts: Mapping[str, Any]) -> Catalogue:
+    purchases = ", ".join(f"coalesce(p.purchases_{d}d, 0) AS p{d}" for d in DEMAND_DAYS)
+    rows = con.execute(
+        f"""
+        SELECT a.item_id, coalesce(a.text, '') AS text, coalesce(p.people, 0) AS people,
+               coalesce(p.purchases_all, 0) AS p0, {purchases},
+               coalesce(a.first_landed_on <= $cut, false) OR p.item_id IS NOT NULL AS known,
+               coalesce(a.recommendable, false) AS recommendable, coalesce(a.sensitive, false) AS sensitive,
+               row_number() OVER (ORDER BY a.first_landed_on DESC NULLS LAST, a.item_id) - 1 AS age_rank
+        FROM features.item_attributes a LEFT JOIN features.item_popularity p USING (item_id)
+        ORDER BY a.item_id
+        """,
+        {"cut": cut},
+    ).fetchnumpy()
+    demand = {d: np.asarray(rows[f"p{d}"], dtype=np.int64) for d in (0, *DEMAND_DAYS)}
+    sold = bool(demand[0].any())
+    if not sold:
+        liked = facts["weight"] > 0
+        young = {d: liked & ((facts["last_age"] <= d) | (d == 0)) for d in demand}
+        demand = {d: np.bincount(columns[young[d]], minlength=len(rows["item_id"])) for d in demand}
+    return Catalogue(
+        ids=tuple(rows["item_id"].tolist()),
+        text=tuple(rows["text"].tolist()),
+        people=np.asarray(rows["people"], dtype=np.int64),
+        demand=demand,
+        sold=sold,
+        newest=np.argsort(np.asarray(rows["age_rank"], dtype=np.int64)),
+        known=np.asarray(rows["known"], dtype=bool),
+        recommendable=np.asarray(rows["recommendable"], dtype=bool),
+        sensitive=np.asarray(rows["sensitive"], dtype=bool),
+    )
