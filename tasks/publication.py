@@ -1,0 +1,318 @@
+"""Publications: the published tables as immutable Parquet, one folder per content, and the pointer to the current one.
+
+Everything that writes here is called under `lake.lock`. A publication is built in a `.staging-*` folder, made durable,
+renamed, given its serving file and only then pointed to: killed at any instant, the one before is still whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from tasks import content, contracts, gates, serving
+from tasks.contracts import Contract
+from tasks.errors import BlockedError, ConfigurationError
+from tasks.lake import bucket_count, connect, sha256, sync_folder, write_atomically
+from tasks.settings import Config, Run
+
+# One file per person bucket makes hundreds of small COPYs, each too small to use more than one core.
+WRITERS = 2
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a run made of its tables."""
+
+    publication: str
+    content_hash: str
+    status: str
+    """`published`, or `unchanged` where the same content was there and the pointer had no reason to move."""
+    tables: dict[str, int]
+    """Rows per table."""
+    verdicts: tuple[gates.Verdict, ...]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One publication on disk."""
+
+    id: str
+    as_of: str
+    cut: str
+    """The instant of `as_of`, ISO 8601 in UTC: orders publications."""
+    content_hash: str
+    rows: int
+    current: bool
+    complete: bool
+    """Whether the manifest is readable and every file is there; `verify` reads the bytes as well."""
+
+
+def publish(
+    source: Path | duckdb.DuckDBPyConnection,
+    run: Run,
+    tables: Sequence[Contract] | None = None,
+    views: Mapping[str, str] | None = None,
+) -> Published:
+    """Publish `marts.<table>` of the scratch database for every contract (by default all marts) and move the pointer.
+
+    The pointer moves only to an equal or later as_of; an earlier one is published beside it.
+
+    Raises:
+        ConfigurationError: a table is missing, or its columns are not those of its contract.
+        BlockedError: a gate failed; nothing was written.
+    """
+    chosen = sorted(contracts.all_of("marts") if tables is None else tables, key=lambda c: c.name)
+    described = serving.ratio_views() if views is None else views
+    with _opened(source, run.config) as con:
+        try:
+            con.execute("CREATE OR REPLACE SCHEMA publication")
+            buckets = bucket_count(run.lake, run.config)
+            parts = [part for contract in chosen for part in content.arrange(con, contract, buckets)]
+            verdicts = tuple(gates.judge(con, run.config, _earlier(run)))
+            gates.enforce(verdicts)
+            content_hash = content.hash_of(chosen, parts)
+            name = f"{run.label}-{content_hash[:12]}"
+            home = run.lake / "publications" / name
+            fresh = not intact(home)
+            if fresh:
+                _build(con, run, home, chosen, parts, described, content_hash)
+        finally:
+            con.execute("DROP SCHEMA IF EXISTS publication CASCADE")
+    if not serving.fits(home):
+        serving.write(home)
+    moved = _point(run.lake, name) if _may_move(run) else False
+    rows = {c.name: sum(p.rows for p in parts if p.table == c.name) for c in chosen}
+    return Published(name, content_hash, "published" if fresh or moved else "unchanged", rows, verdicts)
+
+
+def publications(lake: Path) -> list[Publication]:
+    """Every publication, oldest as_of first; within one as_of by id."""
+    here = _current(lake)
+    found = []
+    for folder in _folders(lake):
+        manifest = _manifest(folder) or {"as_of": "", "cut": "", "content_hash": "", "tables": {}}
+        found.append(
+            Publication(
+                id=folder.name,
+                as_of=manifest["as_of"],
+                cut=manifest["cut"],
+                content_hash=manifest["content_hash"],
+                rows=sum(table["rows"] for table in manifest["tables"].values()),
+                current=folder.name == here,
+                complete=_complete(folder),
+            )
+        )
+    return sorted(found, key=lambda p: (p.cut, p.id))
+
+
+def rollback(lake: Path, to: str | None = None, *, dry_run: bool = False) -> Publication:
+    """Point to `to`, or else to the newest publication of an earlier as_of, once every byte of it is verified.
+
+    It holds until the next nightly publishes an equal or later as_of.
+
+    Raises:
+        ConfigurationError: there is no such publication, or none earlier.
+        BlockedError: its files are not what was published.
+    """
+    known = publications(lake)
+    here = next((p for p in known if p.current), None)
+    if to is not None:
+        target = next((p for p in known if p.id == to), None)
+    else:
+        target = next((p for p in reversed(known) if here and p.complete and p.cut < here.cut), None)
+    if target is None:
+        raise ConfigurationError(f"{lake}: there is no {'such' if to else 'earlier'} publication; see `publications`")
+    folder = lake / "publications" / target.id
+    if not intact(folder):
+        raise BlockedError(f"publications/{target.id}: is damaged; roll back to another one")
+    if not dry_run:
+        if not serving.fits(folder):
+            serving.write(folder)
+        _point(lake, target.id)
+    return target
+
+
+def prune(lake: Path, config: Config) -> list[str]:
+    """Remove all but the newest publications, never the current one, and none that readers may still hold open."""
+    known = publications(lake)
+    removed = []
+    for old in known[: -config.lake.keep_publications]:
+        folder = lake / "publications" / old.id
+        # Making a publication and taking the pointer from it both touch its folder. Age decides nothing about content.
+        age = time.time() - folder.stat().st_mtime
+        if not old.current and age > config.lake.grace_seconds:
+            _discard(folder)
+            removed.append(old.id)
+    return removed
+
+
+def sweep(lake: Path) -> list[str]:
+    """Remove what killed runs left: staging and trash folders, publications never finished, half-made pointers."""
+    home = lake / "publications"
+    here = _current(lake)
+    broken = [f for f in _folders(lake) if f.name != here and not _complete(f)]
+    leftovers = [*home.glob(".staging-*"), *home.glob(".trash-*"), *broken]
+    for folder in leftovers:
+        _discard(folder)
+    links = [*lake.glob(".current.*"), *lake.glob(f".{serving.NAME}.*")]
+    for link in links:
+        link.unlink()
+    return sorted(f.name for f in [*leftovers, *links])
+
+
+def intact(folder: Path) -> bool:
+    """Whether every file of the publication's manifest is there with the bytes that were written."""
+    manifest = _manifest(folder)
+    return manifest is not None and all(
+        (path := folder / file["path"]).is_file() and sha256(path) == file["sha256"] for file in _files(manifest)
+    )
+
+
+@contextmanager
+def _opened(source: Path | duckdb.DuckDBPyConnection, config: Config) -> Iterator[duckdb.DuckDBPyConnection]:
+    if isinstance(source, Path):
+        with connect(source, config) as con:
+            yield con
+    else:
+        yield source
+
+
+def _build(
+    con: duckdb.DuckDBPyConnection,
+    run: Run,
+    home: Path,
+    chosen: Sequence[Contract],
+    parts: Sequence[content.Part],
+    views: Mapping[str, str],
+    content_hash: str,
+) -> None:
+    """Write the files and the manifest beside `home`, then rename."""
+    staging = home.parent / f".staging-{secrets.token_hex(4)}"
+    staging.mkdir(parents=True)
+    try:
+        by_name = {c.name: c for c in chosen}
+        with ThreadPoolExecutor(min(WRITERS, run.config.run.threads)) as pool:
+            written = list(pool.map(lambda p: content.write(con, staging, home.name, by_name[p.table], p), parts))
+        manifest = {
+            "publication": home.name,
+            "as_of": run.label,
+            "cut": run.as_of.astimezone(UTC).isoformat(),
+            "content_hash": content_hash,
+            "tables": {c.name: _entry(c, [f for f, p in zip(written, parts, strict=True) if p.table == c.name])
+                       for c in chosen},
+            "views": dict(views),
+        }  # fmt: skip
+        write_atomically(staging / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
+        for folder in (f for f in staging.rglob("*") if f.is_dir()):
+            sync_folder(folder)
+        if home.exists():
+            _discard(home)
+        staging.rename(home)
+        sync_folder(home.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _entry(contract: Contract, files: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the manifest says of a table: its law, whom it is about and may serve, and its files."""
+    return {
+        "contract": {"version": contract.version, "fingerprint": contract.fingerprint},
+        "subject": contract.properties["subject"],
+        "purpose": contract.properties["purpose"],
+        "description": f"{contract.description} Grain: {contract.grain}. Purpose: {contract.properties['purpose']}.",
+        "columns": [{"name": c.name, "type": c.type, "description": c.description} for c in contract.columns],
+        "rows": sum(file["rows"] for file in files),
+        "files": files,
+    }
+
+
+def _earlier(run: Run) -> gates.Earlier | None:
+    """The newest complete publication of an earlier as_of; of several, the one that is served."""
+    cut = run.as_of.astimezone(UTC)
+    known = [p for p in publications(run.lake) if p.complete and datetime.fromisoformat(p.cut) < cut]
+    if not known:
+        return None
+    newest = max(known, key=lambda p: (p.cut, p.current, p.id))
+    folder = run.lake / "publications" / newest.id
+    tables = (_manifest(folder) or {})["tables"]
+    return gates.Earlier(newest.id, {name: serving.relation(folder, table) for name, table in tables.items()})
+
+
+def _may_move(run: Run) -> bool:
+    here = _current(run.lake)
+    manifest = _manifest(run.lake / "publications" / here) if here else None
+    return manifest is None or run.as_of >= datetime.fromisoformat(manifest["cut"])
+
+
+def _point(lake: Path, publication: str) -> bool:
+    """Make `publication` the current one; False if it was."""
+    _link(lake / serving.NAME, Path("current") / serving.NAME)
+    here = _current(lake)
+    if here == publication:
+        return False
+    if here and (old := lake / "publications" / here).is_dir():
+        os.utime(old)
+    _link(lake / "current", Path("publications") / publication)
+    return True
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make `link` a symbolic link to `target`, in one step."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    fresh = link.with_name(f".{link.name}.{secrets.token_hex(4)}")
+    fresh.symlink_to(target)
+    fresh.replace(link)
+    sync_folder(link.parent)
+
+
+def _current(lake: Path) -> str | None:
+    link = lake / "current"
+    return link.readlink().name if link.is_symlink() else None
+
+
+def _folders(lake: Path) -> list[Path]:
+    home = lake / "publications"
+    return sorted(f for f in home.iterdir() if not f.name.startswith(".")) if home.is_dir() else []
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of the publication in `folder`, or nothing if it cannot be this publication's."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        datetime.fromisoformat(manifest["cut"])
+        return manifest if manifest["publication"] == folder.name and _files(manifest) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    return [file for table in manifest["tables"].values() for file in table["files"]]
+
+
+def _complete(folder: Path) -> bool:
+    manifest = _manifest(folder)
+    return (
+        manifest is not None
+        and (folder / serving.NAME).is_file()
+        and all((p := folder / f["path"]).is_file() and p.stat().st_size == f["bytes"] for f in _files(manifest))
+    )
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder; killed on the way it is trash, never half a publication."""
+    trash = folder.with_name(f".trash-{secrets.token_hex(4)}")
+    folder.rename(trash)
+    shutil.rmtree(trash)
