@@ -12,7 +12,12 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-from open_data_contract_standard.model import CustomProperty, OpenDataContractStandard, SchemaProperty
+from open_data_contract_standard.model import (
+    CustomProperty,
+    DataQuality,
+    OpenDataContractStandard,
+    SchemaProperty,
+)
 
 from tasks.errors import ConfigurationError
 
@@ -140,17 +145,7 @@ def _compile(layer: Layer, document: OpenDataContractStandard, fingerprint: str)
         raise ValueError("no column is a primaryKey")
     if properties["subject"] != "none" and properties["subject"] not in {c.name for c in columns}:
         raise ValueError("the subject is not a column")
-    lists = {c.name: list(c.one_of) for c in columns}
-    checks = tuple(
-        Check(
-            name=_given(rule.name, "a rule's name"),
-            severity="error" if rule.severity == "error" else "warning",
-            type=rule.implementation["type"],
-            kwargs={k: lists[rule.implementation["kwargs"]["column"]] if v == "$one_of" else v
-                    for k, v in rule.implementation["kwargs"].items()},
-        )
-        for rule in table.quality or []
-    )  # fmt: skip
+    checks = tuple(_check(rule, {c.name: c.one_of for c in columns}) for rule in table.quality or [])
     return Contract(
         layer=layer,
         name=_given(document.name, "a name"),
@@ -162,6 +157,16 @@ def _compile(layer: Layer, document: OpenDataContractStandard, fingerprint: str)
         properties=properties,
         fingerprint=fingerprint,
     )
+
+
+def _check(rule: DataQuality, lists: dict[str, tuple[str, ...]]) -> Check:
+    name = _given(rule.name, "a rule's name")
+    if not isinstance(rule.implementation, dict):
+        raise TypeError(f"rule {name}: implementation is not {{type, kwargs}}")
+    kwargs = dict(rule.implementation["kwargs"])
+    if kwargs.get("value_set") == "$one_of":
+        kwargs["value_set"] = list(lists[kwargs["column"]])
+    return Check(name, "error" if rule.severity == "error" else "warning", rule.implementation["type"], kwargs)
 
 
 def _column(column: SchemaProperty) -> Column:

@@ -217,10 +217,18 @@ def path_of(lake: Path, table: str, file: StoredFile) -> Path:
 
 
 def store_rows(
-    connection: duckdb.DuckDBPyConnection, lake: Path, table: str, store: Store, source: str, columns: list[str]
+    connection: duckdb.DuckDBPyConnection,
+    lake: Path,
+    table: str,
+    store: Store,
+    source: str,
+    columns: list[str],
+    parameters: dict[str, object] | None = None,
 ) -> list[StoredFile]:
     """Write `source` (with `bucket` and `period` besides `columns`), one ordered file per bucket and period."""
-    groups = connection.execute(f"SELECT bucket, period, count(*) FROM {source} GROUP BY ALL ORDER BY ALL").fetchall()
+    groups = connection.execute(
+        f"SELECT bucket, period, count(*) FROM {source} GROUP BY ALL ORDER BY ALL", parameters
+    ).fetchall()
     chosen = ", ".join(f'"{c}"' for c in columns)
     written = []
     for bucket, period, rows in groups:
@@ -229,7 +237,8 @@ def store_rows(
         fresh = folder / f".{period}.{secrets.token_hex(4)}"
         connection.execute(
             f"COPY (SELECT {chosen} FROM {source} WHERE bucket = {bucket} AND period = '{period}' "
-            f"ORDER BY landed_on, landed_file, landed_row) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd)"
+            f"ORDER BY landed_on, landed_file, landed_row) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd)",
+            parameters,
         )
         digest = sha256(fresh)
         name = f"{period}-{digest[:12]}.parquet"
@@ -267,7 +276,7 @@ def open_table(connection: duckdb.DuckDBPyConnection, lake: Path, contract: Cont
     paths = verify(lake, contract.name, [f for f in manifest.files if f.store == "history"])
     if paths:
         connection.execute(
-            f"INSERT INTO history.{contract.name} BY NAME SELECT * FROM read_parquet($paths) "
+            f"INSERT INTO history.{contract.name} BY NAME SELECT * FROM read_parquet($paths, hive_partitioning = false) "
             "WHERE landed_on <= $cut ORDER BY landed_on, landed_file, landed_row",
             {"paths": paths, "cut": cut},
         )

@@ -1,0 +1,196 @@
+"""Cleaning one row by itself: the contract's rules as SQL, each change counted, each fill flagged.
+
+Text as delivered → standardized text → typed → fixed → filled. What cannot become its type is a fault: the row goes to
+quarantine, no value is silently coerced.
+"""
+
+from __future__ import annotations
+
+import duckdb
+import pycountry
+
+from tasks.contracts import Column, Contract, quote
+from tasks.errors import ConfigurationError
+
+# Zero-width and direction marks, soft hyphen, byte order mark, control characters: no eye can tell two such ids apart.
+INVISIBLE = r"[\x{00AD}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{FEFF}\p{Cc}]"
+NUMBER = r"[+-]?\d{1,30}(\.\d{1,30})?"
+TIME = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?( ?(Z|UTC|[+-]\d{2}(:?\d{2})?))?"
+OFFSET = r"(Z|UTC|:\d{2}(\.\d+)? ?[+-]\d{2}(:?\d{2})?)$"
+BOOLEANS = {"true": ("true", "t", "yes", "y", "1"), "false": ("false", "f", "no", "n", "0")}
+EARLIEST_BIRTH_YEAR = 1900  # nobody alive was born before it
+
+# Names in daily use that ISO 3166 does not list.
+COUNTRY_ALIASES = {"UK": "GB", "ENGLAND": "GB", "SCOTLAND": "GB", "WALES": "GB", "GREAT BRITAIN": "GB", "HOLLAND": "NL"}
+
+STANDARDIZE = {
+    "lower": "lower(trim({c}))",
+    "upper": "upper(trim({c}))",
+    "text": "nullif(trim(regexp_replace(regexp_replace(nfc_normalize({c}), '" + INVISIBLE + "', '', 'g'),"
+    " '\\s+', ' ', 'g')), '')",
+    "path": "nullif(array_to_string(list_filter(list_transform(string_split_regex(nfc_normalize({c}), '[>/]'),"
+    " lambda part: trim(part)), lambda part: part <> ''), ' > '), '')",
+    "country": "CASE WHEN {c} IS NOT NULL THEN coalesce("
+    "(SELECT code FROM ingest.countries WHERE name = upper(trim({c}))), 'ZZ') END",
+    "language": "(SELECT code FROM ingest.languages"
+    " WHERE name = lower(split_part(replace(trim({c}), '_', '-'), '-', 1)))",
+}
+FIX = {
+    "negative_to_null": "CASE WHEN {c} >= 0 THEN {c} END",
+    "impossible_year_to_null": f"CASE WHEN {{c}} BETWEEN {EARLIEST_BIRTH_YEAR} AND year(landed_on) THEN {{c}} END",
+}
+RULES = ("standardize", "fix", "fill")
+
+
+def code_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """`ingest.countries` and `ingest.languages`: every ISO name and code, upper and lower case, to its two letters."""
+    countries = {
+        str(name).upper(): country.alpha_2
+        for country in pycountry.countries
+        for field in ("alpha_2", "alpha_3", "name", "official_name", "common_name")
+        if (name := getattr(country, field, None))
+    } | COUNTRY_ALIASES
+    languages = {
+        str(name).lower(): language.alpha_2
+        for language in pycountry.languages
+        if hasattr(language, "alpha_2")
+        for field in ("alpha_2", "alpha_3", "bibliographic", "name")
+        if (name := getattr(language, field, None))
+    }
+    for table, codes in (("countries", countries), ("languages", languages)):
+        connection.execute(
+            f"CREATE OR REPLACE TABLE ingest.{table} AS SELECT unnest($names) AS name, unnest($codes) AS code",
+            {"names": list(codes), "codes": list(codes.values())},
+        )
+
+
+def select_clean(contract: Contract, raw: str, zone: str) -> str:
+    """The SELECT that cleans `raw` (file_no, row, fault, landed_on and the contract's columns as text).
+
+    Columns of the result: file_no, row, landed_on, the contract's columns typed, `fault` (null, or the first reason for
+    quarantine), `filled` (list of columns), and a BOOLEAN `<rule>:<column>` for each change that is counted.
+    """
+    rules = {kind: _by_column(contract, kind) for kind in RULES}
+    columns = contract.columns
+    standardized = [f"{_standardized(c, rules['standardize'])} AS {_q('s', c)}" for c in columns]
+    typed = [f"{_typed(c, zone)} AS {_q('t', c)}" for c in columns]
+    fixed = [
+        f"{FIX[rule].replace('{c}', _q('t', c)) if (rule := rules['fix'].get(c.name)) else _q('t', c)} AS {_q('x', c)}"
+        for c in columns
+    ]
+    final = [
+        f'coalesce({_q("x", c)}, CAST({quote(str(fill))} AS {c.type})) AS "{c.name}"'
+        if (fill := rules["fill"].get(c.name)) is not None
+        else f'{_q("x", c)} AS "{c.name}"'
+        for c in columns
+    ]
+    changes = [f'{condition} AS "{name}"' for name, condition in counted_changes(contract).items()]
+    flags = ", ".join(f"CASE WHEN {_q('x', contract.column(c))} IS NULL THEN {quote(c)} END" for c in rules["fill"])
+    filled = f"list_filter([{flags}], lambda c: c IS NOT NULL)" if flags else "[]::VARCHAR[]"
+    return f"""
+        WITH standardized AS (SELECT *, {", ".join(standardized)} FROM {raw}),
+        typed AS (SELECT *, {", ".join(typed)} FROM standardized),
+        fixed AS (SELECT *, {", ".join(fixed)} FROM typed)
+        SELECT file_no, row, landed_on, {", ".join(final)}, {_fault(contract)} AS fault, {filled} AS filled
+        {"".join(f", {change}" for change in changes)}
+        FROM fixed
+    """
+
+
+def counted_changes(contract: Contract) -> dict[str, str]:
+    """`<rule>:<column>` → the condition under which a row counts as changed by it."""
+    counted = {}
+    for column in contract.columns:
+        raw, standard = f'"{column.name}"', _q("s", column)
+        if column.name in _by_column(contract, "standardize"):
+            counted[f"standardize:{column.name}"] = (
+                f"{standard} IS DISTINCT FROM {raw} AND nullif({raw}, '') IS NOT NULL"
+            )
+        elif column.type.startswith("DECIMAL"):
+            scale = column.type.rstrip(")").split(",")[1].strip()
+            counted[f"standardize:{column.name}"] = (
+                f"coalesce(regexp_matches({raw}, '\\.\\d{{{scale}}}\\d*[1-9]'), false)"
+            )
+        elif column.type == "TIMESTAMPTZ":
+            counted[f"standardize:{column.name}"] = f"coalesce(NOT regexp_matches({raw}, '{OFFSET}'), false)"
+    for name in _by_column(contract, "fix"):
+        typed, fixed = _q("t", contract.column(name)), _q("x", contract.column(name))
+        counted[f"fix:{name}"] = f"{fixed} IS DISTINCT FROM {typed}"
+    for name in _by_column(contract, "fill"):
+        counted[f"fill:{name}"] = f"{_q('x', contract.column(name))} IS NULL"
+    return counted
+
+
+def _by_column(contract: Contract, kind: str) -> dict[str, str]:
+    """Column → rule, for one kind of rule of the contract's `cleaning`."""
+    found = {}
+    for rule in contract.properties.get("cleaning", []):
+        if kind not in rule:
+            if not set(rule) & set(RULES):
+                raise ConfigurationError(f"{contract.layer}.{contract.name}: a cleaning rule names none of {RULES}")
+            continue
+        known = {"standardize": STANDARDIZE, "fix": FIX}.get(kind)
+        if known is not None and rule[kind] not in known:
+            raise ConfigurationError(f"{contract.layer}.{contract.name}: no {kind} rule is called {rule[kind]}")
+        found.update(dict.fromkeys(rule["columns"], str(rule[kind])))
+    return found
+
+
+def _q(stage: str, column: Column) -> str:
+    return f'"{stage}:{column.name}"'
+
+
+def _standardized(column: Column, rules: dict[str, str]) -> str:
+    text = f"nullif(\"{column.name}\", '')"
+    if column.name not in rules:
+        return text
+    return STANDARDIZE[rules[column.name]].replace("{c}", text)
+
+
+def _typed(column: Column, zone: str) -> str:
+    text = _q("s", column)
+    if column.type == "VARCHAR":
+        return text
+    if column.type == "TIMESTAMPTZ":
+        return (
+            f"CASE WHEN NOT regexp_full_match({text}, '{TIME}') THEN NULL "
+            f"WHEN regexp_matches({text}, '{OFFSET}') THEN TRY_CAST({text} AS TIMESTAMPTZ) "
+            f"ELSE timezone({quote(zone)}, TRY_CAST({text} AS TIMESTAMP)) END"
+        )
+    if column.type == "BOOLEAN":
+        yes, no = (", ".join(quote(v) for v in BOOLEANS[k]) for k in ("true", "false"))
+        return f"CASE WHEN lower({text}) IN ({yes}) THEN true WHEN lower({text}) IN ({no}) THEN false END"
+    whole = r"[+-]?\d{1,19}(\.0+)?" if "INT" in column.type else NUMBER
+    return f"CASE WHEN regexp_full_match({text}, '{whole}') THEN TRY_CAST({text} AS {column.type}) END"
+
+
+def _fault(contract: Contract) -> str:
+    """The first reason for which a row goes to quarantine, in column order."""
+    texts = ", ".join(_q("s", c) for c in contract.columns)
+    cases = [("fault IS NOT NULL", "fault"), (f"contains(concat({texts}), chr(0))", "'nul_character'")]
+    fills = _by_column(contract, "fill")
+    occurred = contract.properties.get("occurred", {})
+    for column in contract.columns:
+        name, text, typed, fixed = column.name, *(_q(stage, column) for stage in ("s", "t", "x"))
+        if column.type != "VARCHAR":
+            cases.append((f"{text} IS NOT NULL AND {typed} IS NULL", quote(f"{name}_not_{_kind(column)}")))
+        elif column.classification in ("identifier", "pseudonymous") or name.endswith("_id"):
+            cases.append((f"regexp_matches({text}, '{INVISIBLE}')", quote(f"{name}_invisible_character")))
+        if column.required and name not in fills:
+            cases.append((f"{fixed} IS NULL", quote(f"{name}_missing")))
+        if column.one_of:
+            allowed = ", ".join(quote(v) for v in column.one_of)
+            cases.append((f"{fixed} NOT IN ({allowed})", quote(f"{name}_unknown")))
+        bounds = [f"{fixed} {sign} {bound}" for sign, bound in (("<", column.minimum), (">", column.maximum))
+                  if bound is not None]  # fmt: skip
+        if bounds:
+            cases.append((" OR ".join(bounds), quote(f"{name}_out_of_range")))
+        if occurred.get("column") == name:
+            latest, earliest = occurred["latest_days_after_landing"], occurred["earliest_days_before_landing"]
+            cases.append((f"{fixed} > landed_on + INTERVAL {latest} DAY", quote(f"{name}_in_the_future")))
+            cases.append((f"{fixed} < landed_on - INTERVAL {earliest} DAY", quote(f"{name}_too_old")))
+    return "CASE " + " ".join(f"WHEN {condition} THEN {reason}" for condition, reason in cases) + " END"
+
+
+def _kind(column: Column) -> str:
+    return {"TIMESTAMPTZ": "a_time", "BOOLEAN": "a_boolean"}.get(column.type, "a_number")

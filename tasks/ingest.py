@@ -1,0 +1,259 @@
+"""Ingest: every landed row becomes exactly one of accepted, quarantined, duplicate or suppressed, and is counted.
+
+Files are taken in the order (landing, file name), rows in the order of the file, so that what a run sees of an earlier
+landing never depends on a later one. The only commit is the table's manifest: a killed run leaves nothing that counts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from tasks import cleaning, contracts, lake, landing, ledger, parse
+from tasks.contracts import Contract
+from tasks.errors import BlockedError
+from tasks.landing import LandedFile, Received
+from tasks.ledger import Entry, Ingested
+from tasks.records import RejectedError
+from tasks.report import track
+from tasks.settings import Run
+
+# Rows taken through the cleaning SQL at once: bounds the scratch space, never changes a result.
+BATCH_ROWS = 2_000_000
+
+
+@dataclass
+class _Reading:
+    """One table while it is read."""
+
+    contract: Contract
+    files: list[LandedFile] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+    def add(self, file: LandedFile, received: Received) -> int:
+        self.files.append(file)
+        self.entries.append(ledger.entry(file, received.sha256, received.bytes, received.rows))
+        return len(self.files)
+
+
+def ingest(connection: duckdb.DuckDBPyConnection, run: Run, room: Path) -> Ingested:
+    """Take in whatever has landed by the cut and is not in history yet, for every landing contract.
+
+    Raises:
+        MissingInputError: there is no landing folder.
+        BlockedError: rows do not add up, or history has to be rebuilt from landing files that are gone.
+    """
+    connection.execute("CREATE SCHEMA IF NOT EXISTS ingest")
+    cleaning.code_tables(connection)
+    report = Ingested()
+    for contract in contracts.all_of("landing"):
+        manifest = lake.read_manifest(run.lake, contract.name)
+        lake.sweep_table(run.lake, contract.name, manifest)
+        _ingest_table(connection, run, room, contract, manifest, report)
+        report.ignored_folders += [f"{contract.name}/{f}" for f in landing.ignored_folders(run.landing, contract.name)]
+    if report.residual:
+        raise BlockedError(f"ingest: {report.residual} rows are unaccounted for; nothing was published")
+    return report
+
+
+def open_history(connection: duckdb.DuckDBPyConnection, run: Run) -> dict[str, int]:
+    """Load `history.<table>` for every landing contract, verified and as of the cut. Returns rows per table."""
+    return {c.name: lake.open_table(connection, run.lake, c, run.as_of) for c in contracts.all_of("landing")}
+
+
+def _ingest_table(
+    connection: duckdb.DuckDBPyConnection,
+    run: Run,
+    room: Path,
+    contract: Contract,
+    manifest: lake.Manifest,
+    report: Ingested,
+) -> None:
+    zone = ZoneInfo(run.config.run.timezone)
+    found = landing.find(run.landing, contract.name, zone, run.as_of)
+    taken = {e["file"]: e for e in manifest.ledger if e["status"] == "accepted"}
+    why = _reason_to_redo(contract, manifest, found, taken)
+    new = [f for f in found if f.path not in taken]
+    reading, rejected = _Reading(contract), list[Entry]()
+    if why is None:
+        reading, rejected = _read(connection, run, room, contract, new)
+        newest = max((ledger.order_of(e, zone) for e in taken.values()), default=None)
+        late = [f for f in reading.files if newest is not None and (f.landed_on, f.label, f.name) < newest]
+        why = f"{late[0].path} arrived after later files had been taken in" if late else None
+    if why is not None:
+        report.re_ingested[contract.name] = why
+        cut = max([run.as_of, *(ledger.order_of(e, zone)[0] for e in taken.values())])
+        found = landing.find(run.landing, contract.name, zone, cut)
+        gone = sorted(set(taken) - {f.path for f in found})
+        if gone:
+            raise BlockedError(
+                f"{contract.name}: history must be rebuilt ({why}), but {len(gone)} landed files are gone, the first "
+                f"is {gone[0]}; bring them back, or land the data under a later date"
+            )
+        manifest = lake.Manifest()
+        reading, rejected = _read(connection, run, room, contract, found)
+    _classify(connection, run, contract, manifest)
+    ledger.count(connection, contract, reading.entries)
+    stored = _store(connection, run, contract)
+    accepted = [e for e in manifest.ledger if e["status"] == "accepted"] + reading.entries
+    kept = tuple(sorted(accepted + rejected, key=lambda e: (*ledger.order_of(e, zone), e["status"])))
+    files = _compact(connection, run, contract, [*manifest.files, *stored])
+    fresh = lake.Manifest(contract.fingerprint, tuple(files), kept)
+    if fresh != manifest:
+        lake.commit_manifest(run.lake, contract.name, fresh)
+    ledger.add_up(report, reading.entries, rejected)
+
+
+def _reason_to_redo(
+    contract: Contract, manifest: lake.Manifest, found: list[LandedFile], taken: dict[str, Entry]
+) -> str | None:
+    """Why history no longer is what these landing files say, if so."""
+    if not taken:
+        return None
+    if manifest.contract != contract.fingerprint:
+        return "its contract changed"
+    for file in found:
+        if file.path in taken and landing.fingerprint(file) != taken[file.path]["sha256"]:
+            return f"{file.path} changed after it had been taken in"
+    return None
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, run: Run, room: Path, contract: Contract, files: list[LandedFile]
+) -> tuple[_Reading, list[Entry]]:
+    """Verify, parse and clean `files` into `ingest.clean`; returns what was read, and entries for rejected files."""
+    zone = run.config.run.timezone
+    reading, rejected = _Reading(contract), [ledger.entry(f, "", 0, 0, "missing") for f in landing.promised(files)]
+    parse.prepare(connection, contract, zone)
+    waiting = 0
+    for file in track(files, f"ingest {contract.name}", len(files)):
+        try:
+            received = landing.receive(file, room, run.config.landing)
+            unknown = parse.parse(connection, contract, file, received, len(reading.files) + 1)
+        except RejectedError as problem:
+            rejected.append(ledger.entry(file, landing.fingerprint(file), 0, 0, str(problem)))
+            continue
+        reading.add(file, received)
+        reading.entries[-1]["unknown_columns"] = unknown
+        waiting += received.rows
+        if waiting >= BATCH_ROWS:
+            parse.clean(connection, contract, zone)
+            waiting = 0
+    parse.clean(connection, contract, zone)
+    return reading, rejected
+
+
+def _classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest) -> None:
+    """Mark the rows of `ingest.clean` that say again, or contradict, what an earlier row of the same key said.
+
+    `append`: the first row of a key wins; the same payload again is a duplicate, another one a conflict. `upsert`: a
+    row that repeats the version before it, or any version of its own landing, is a duplicate. `snapshot`: the latter.
+    """
+    columns = ", ".join(f'"{c.name}"' for c in contract.columns)
+    key = ", ".join(f'"{k}"' for k in contract.key)
+    same_key = " AND ".join(f'voices."{k}" IS NOT DISTINCT FROM rivals."{k}"' for k in contract.key)
+    _recall(connection, run, contract, manifest)
+    connection.execute(
+        f"CREATE OR REPLACE TABLE ingest.rivals AS WITH voices AS (FROM ingest.past UNION ALL BY NAME "
+        f"SELECT file_no, row, landed_on, {columns} FROM ingest.clean), "
+        f"rivals AS (SELECT {key} FROM voices GROUP BY ALL HAVING count(*) > 1) "
+        f"SELECT * FROM voices WHERE EXISTS (FROM rivals WHERE {same_key})"
+    )
+    order = f"PARTITION BY {key} ORDER BY file_no, row"
+    payload = f"row({columns})"
+    repeats = f"row_number() OVER (PARTITION BY {columns}, landed_on ORDER BY file_no, row) > 1"
+    verdict = {
+        "append": f"CASE WHEN row_number() OVER ({order}) = 1 THEN NULL "
+        f"WHEN {payload} IS NOT DISTINCT FROM first_value({payload}) OVER ({order}) THEN 'duplicate' "
+        "ELSE 'conflict' END",
+        "upsert": f"CASE WHEN {repeats} OR (row_number() OVER ({order}) > 1 "
+        f"AND {payload} IS NOT DISTINCT FROM lag({payload}) OVER ({order})) THEN 'duplicate' END",
+        "snapshot": f"CASE WHEN {repeats} THEN 'duplicate' END",
+    }[contract.delivery]
+    connection.execute(
+        f"UPDATE ingest.clean SET verdict = judged.verdict FROM (SELECT file_no, row, {verdict} AS verdict "
+        "FROM ingest.rivals) AS judged WHERE clean.file_no = judged.file_no AND clean.row = judged.row"
+    )
+    subject = f'"{contract.subject}"' if contract.subject else "NULL"
+    connection.execute(
+        f"INSERT INTO ingest.quarantined SELECT file_no, row, 'conflict', {subject}, "
+        f"{parse.as_record(contract, 'clean')} FROM ingest.clean WHERE verdict = 'conflict'"
+    )
+
+
+def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest) -> None:
+    """`ingest.past`: what history already says about the keys of `ingest.clean` (of an upsert, its newest word)."""
+    columns = ", ".join(f'"{c.name}"' for c in contract.columns)
+    paths = lake.verify(run.lake, contract.name, [f for f in manifest.files if f.store == "history"])
+    if not paths or contract.delivery == "snapshot":
+        connection.execute(
+            "CREATE OR REPLACE TABLE ingest.past AS "
+            f"SELECT file_no, row, landed_on, {columns} FROM ingest.clean LIMIT 0"
+        )
+        return
+    key = ", ".join(f'"{k}"' for k in contract.key)
+    same_key = " AND ".join(f'past."{k}" IS NOT DISTINCT FROM clean."{k}"' for k in contract.key)
+    last = "row_number() OVER (PARTITION BY {} ORDER BY landed_on DESC, landed_file DESC, landed_row DESC) = 1"
+    connection.execute(
+        f"CREATE OR REPLACE TABLE ingest.past AS SELECT 0 AS file_no, landed_row AS row, landed_on, {columns} "
+        f"FROM read_parquet($paths, hive_partitioning = false) AS past WHERE EXISTS (FROM ingest.clean WHERE {same_key}) "
+        f"{'QUALIFY ' + last.format(key) if contract.delivery == 'upsert' else ''}",
+        {"paths": paths},
+    )
+
+
+def _store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract) -> list[lake.StoredFile]:
+    """Write accepted rows to history and faulty ones to quarantine, by the person's bucket and the landing period."""
+    buckets = lake.bucket_count(run.lake, run.config)
+    month = run.label[: len("2011-11")]
+    period = f"CASE WHEN substr(landing, 1, 7) < '{month}' THEN substr(landing, 1, 7) ELSE landing END AS period"
+    columns = [c.name for c in contract.columns]
+    bucket = lake.bucket_of(f'"{contract.subject}"', buckets) if contract.subject else "0"
+    connection.execute(
+        f"CREATE OR REPLACE TABLE ingest.accepted AS SELECT clean.* EXCLUDE (row), row AS landed_row, landed_file, "
+        f"{bucket} AS bucket, {period} FROM ingest.clean JOIN ingest.files USING (file_no, landed_on) "
+        "WHERE verdict IS NULL ORDER BY bucket, period"
+    )
+    connection.execute(
+        "CREATE OR REPLACE TABLE ingest.refused AS SELECT quarantined.* EXCLUDE (row), row AS landed_row, landed_on, "
+        f"landed_file, {lake.bucket_of('subject', buckets) if contract.subject else '0'} AS bucket, {period} "
+        "FROM ingest.quarantined JOIN ingest.files USING (file_no) ORDER BY bucket, period"
+    )
+    history = lake.store_rows(
+        connection, run.lake, contract.name, "history", "ingest.accepted", [*columns, *lake.HISTORY_COLUMNS]
+    )
+    quarantine = lake.store_rows(
+        connection, run.lake, contract.name, "quarantine", "ingest.refused", list(lake.QUARANTINE_COLUMNS)
+    )
+    return history + quarantine
+
+
+def _compact(
+    connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, files: list[lake.StoredFile]
+) -> list[lake.StoredFile]:
+    """Merge the files of every landing month that is over into one per bucket, as if it had been written whole."""
+    month = run.label[: len("2011-11")]
+    kept = []
+    parts = defaultdict(list)
+    for file in files:
+        parts[file.store, file.bucket, file.period[: len(month)]].append(file)
+    for (store, bucket, period), group in sorted(parts.items()):
+        if period >= month or [f.period for f in group] == [period]:
+            kept += group
+            continue
+        columns = [c.name for c in contract.columns] + list(lake.HISTORY_COLUMNS)
+        source = f"(SELECT *, {bucket} AS bucket, '{period}' AS period FROM read_parquet($paths, hive_partitioning = false))"
+        kept += lake.store_rows(
+            connection,
+            run.lake,
+            contract.name,
+            store,
+            source,
+            columns if store == "history" else list(lake.QUARANTINE_COLUMNS),
+            {"paths": lake.verify(run.lake, contract.name, group)},
+        )
+    return kept
