@@ -53,6 +53,7 @@ def params(run: Run, cut: datetime) -> Mapping[str, object]:
         raise ConfigurationError(f"privacy.basis must name exactly the purposes that are honoured; look at {differing}")
     return {
         "cut": cut,
+        "landed_by": run.as_of,
         "timezone": run.config.run.timezone,
         "items_are_snapshots": contracts.load("landing", "items").delivery == "snapshot",
         "users_are_snapshots": contracts.load("landing", "users").delivery == "snapshot",

@@ -137,4 +137,4 @@ def text(layer: str, name: str) -> str:
     file = resources.files("sql") / layer / f"{name}.sql"
     if not file.is_file():
         raise ConfigurationError(f"sql/{layer}/{name}.sql: no such file")
-    return file.readtext(encoding="utf-8")
+    return file.read_text(encoding="utf-8")

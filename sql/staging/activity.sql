@@ -23,4 +23,4 @@ SELECT
     e.landed_on
 FROM history.events AS e
 LEFT JOIN staging.people AS p ON p.user_id = e.user_id
-WHERE e.occurred_at < $cut AND (e.user_id IS NULL OR p.analytics)
+WHERE e.occurred_at < $cut AND e.landed_on <= $landed_by AND (e.user_id IS NULL OR p.analytics)

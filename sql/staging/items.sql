@@ -7,6 +7,7 @@ WITH landings AS (
         min(landed_on) OVER (PARTITION BY item_id) AS first_landed_on,
         max(landed_on) OVER () AS newest_landing
     FROM history.items
+    WHERE landed_on <= $landed_by
 ),
 
 items AS (

@@ -1,11 +1,11 @@
 -- One row per known person: what each purpose may use as of the cut. The newest decision wins; anything but a readable
 -- yes is a no; without a decision the purpose's basis decides ($personalization, …: true where it needs no consent).
 WITH known AS (
-    SELECT user_id FROM history.events WHERE user_id IS NOT NULL AND occurred_at < $cut
+    SELECT user_id FROM history.events WHERE user_id IS NOT NULL AND occurred_at < $cut AND landed_on <= $landed_by
     UNION
-    SELECT user_id FROM history.users
+    SELECT user_id FROM history.users WHERE landed_on <= $landed_by
     UNION
-    SELECT user_id FROM history.consents WHERE recorded_at < $cut
+    SELECT user_id FROM history.consents WHERE recorded_at < $cut AND landed_on <= $landed_by
 ),
 
 decisions AS (
@@ -14,7 +14,7 @@ decisions AS (
         purpose,
         coalesce(lower(trim(granted)) IN ('true', 't', 'yes', 'y', '1'), false) AS granted
     FROM history.consents
-    WHERE recorded_at < $cut
+    WHERE recorded_at < $cut AND landed_on <= $landed_by
     QUALIFY row_number() OVER (
         PARTITION BY user_id, purpose ORDER BY recorded_at DESC, landed_on DESC, landed_file DESC, landed_row DESC
     ) = 1

@@ -4,6 +4,7 @@ WITH landings AS (
         *,
         max(landed_on) OVER () AS newest_landing
     FROM history.users
+    WHERE landed_on <= $landed_by
 ),
 
 profiles AS (

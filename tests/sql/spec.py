@@ -1,0 +1,138 @@
+"""Small tables in, small tables out: a night's catalogue that reads and shows tables as text.
+
+    user_id | item_id | weight
+    ada     | cup     | 0.5
+    bob     | -       | 1
+
+The first line names the columns, `-` is null, and DuckDB reads each cell as its column's type.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tasks import contracts, features, history, sql
+from tasks.settings import Config, Run, load_config
+
+CUT = datetime(2026, 3, 1, tzinfo=UTC)
+
+LANDED = {"landed_on": "TIMESTAMPTZ", "landed_file": "VARCHAR", "landed_row": "BIGINT", "filled": "VARCHAR[]"}
+STAGED = {
+    "people": {"user_id": "VARCHAR"} | dict.fromkeys(history.PURPOSES, "BOOLEAN"),
+    "events": {"occurred_on": "DATE", "landed_on": "TIMESTAMPTZ"},
+    "activity": {"occurred_on": "DATE", "landed_on": "TIMESTAMPTZ"},
+    "items": {"price_filled": "BOOLEAN", "category_top": "VARCHAR", "first_landed_on": "TIMESTAMPTZ",
+              "recommendable": "BOOLEAN"},
+    "users": {},
+}  # fmt: skip
+
+# What a cell says where the text has no such column.
+UNSAID: dict[str, Callable[[int], str]] = {
+    "event_id": lambda row: f"e{row:03}",
+    "event_type": lambda row: "view",
+    "landed_on": lambda row: "2026-02-01 00:00:00+00",
+    "first_landed_on": lambda row: "2026-02-01 00:00:00+00",
+    "landed_file": lambda row: "a.csv",
+    "landed_row": str,
+    "review_status": lambda row: "approved",
+    "sensitive": lambda row: "false",
+    "recommendable": lambda row: "true",
+    "price_filled": lambda row: "false",
+    "first_at": lambda row: "2026-02-01 00:00:00+00",
+    "last_at": lambda row: "2026-02-01 00:00:00+00",
+} | {count: lambda row: "0" for count in ("events", "purchases", "quantity", "days")}
+
+
+@dataclass
+class Night:
+    """A catalogue in memory, the run it belongs to, and the time at which it ends."""
+
+    con: duckdb.DuckDBPyConnection
+    run: Run
+
+    def given(self, relation: str, text: str) -> None:
+        """Create `relation` with the columns that its layer promises and the rows of `text`."""
+        types = columns_of(relation)
+        header, *lines = cells(text)
+        assert set(header) <= set(types), f"{relation} has no {set(header) - set(types)}"
+        unsaid = [c for c in types if c not in header and c in UNSAID]
+        schema, name = relation.split(".")
+        self.con.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        self.con.execute(f"CREATE OR REPLACE TABLE {relation} ({', '.join(f'{c} {t}' for c, t in types.items())})")
+        named = [*header, *unsaid]
+        for number, line in enumerate(lines, start=1):
+            values = [*line, *(UNSAID[c](number) for c in unsaid)]
+            marks = ", ".join(f"CAST(? AS {types[c]})" for c in named)
+            self.con.execute(f"INSERT INTO {relation} ({', '.join(named)}) VALUES ({marks})", values)
+        if "occurred_on" in types and "occurred_on" not in header:
+            zone = self.run.config.run.timezone
+            self.con.execute(f"UPDATE {relation} SET occurred_on = CAST(occurred_at AT TIME ZONE '{zone}' AS DATE)")
+
+    def landed(self, **texts: str) -> None:
+        """History with these tables; the others are empty."""
+        for table in contracts.names("landing"):
+            self.given(f"history.{table}", texts.get(table, next(iter(columns_of(f"history.{table}")))))
+
+    def open(self) -> dict[str, int]:
+        return history.open_history(self.con, self.run)
+
+    def feature(self, name: str) -> None:
+        sql.build_one(self.con, "features", name, features.params(self.run, self.run.as_of))
+
+    def mart(self, name: str) -> None:
+        sql.build_one(self.con, "marts", name, features.params(self.run, self.run.as_of))
+
+    def shows(self, relation: str, text: str) -> None:
+        """The columns that `text` names hold its rows, in its order and no others."""
+        header, *lines = cells(text)
+        facts = self.con.execute(f"DESCRIBE {relation}").fetchall()
+        types = {str(row[0]): str(row[1]) for row in facts}
+        marks = ", ".join(f"CAST(? AS {types[c]})" for c in header)
+        expected = [self.con.execute(f"SELECT {marks}", line).fetchone() for line in lines]
+        found = self.con.execute(f"SELECT {', '.join(header)} FROM {relation}").fetchall()
+        assert [_near(row) for row in found] == [_near(row) for row in expected if row is not None]
+
+    def setting(self, section: str, **values: Any) -> None:
+        changed = getattr(self.run.config, section).model_copy(update=values)
+        self.run = replace(self.run, config=self.run.config.model_copy(update={section: changed}))
+
+
+def cells(text: str) -> list[list[str | None]]:  # the header, too, is a line of cells
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    split = [[cell.strip() for cell in line.split("|")] for line in lines]
+    assert all(len(line) == len(split[0]) for line in split), "every line needs every cell"
+    return [[None if cell == "-" else cell for cell in line] for line in split]
+
+
+def columns_of(relation: str) -> dict[str, str]:
+    """The columns of a relation and their types, as contracts and the design say."""
+    schema, name = relation.split(".")
+    if schema == "staging" and name == "people":
+        return STAGED["people"]
+    layer: contracts.Layer = "landing" if schema in {"history", "staging"} else "features"
+    types = {c.name: c.type for c in contracts.load(layer, name).columns}
+    return types | (LANDED if schema == "history" else STAGED[name] if schema == "staging" else {})
+
+
+def open_night(config: Config | None = None, *, cut: datetime = CUT, threads: int = 1) -> Night:
+    con = duckdb.connect(config={"threads": threads})
+    con.execute("SET TimeZone = 'UTC'")
+    run = Run(as_of=cut, label="test", landing="landing", lake=Path("/nowhere"), config=config or defaults())
+    return Night(con, run)
+
+
+def defaults() -> Config:
+    """The packaged settings, whatever the folder or the environment says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TAILORBIRD_CONFIG", raising=False)
+        patch.chdir("/")
+        return load_config()
+
+
+def _near(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(pytest.approx(v, abs=1e-9) if isinstance(v, float) else v for v in row)
