@@ -51,9 +51,11 @@ class Finding:
     """Share of the rows that fail a failed check, or the figure that was judged; None where there is neither."""
     rows: int = 0
     """Rows that were looked at."""
+    ran: bool = True
+    """False where it could not be judged at all: it raised, or its table is not there."""
 
     def __str__(self) -> str:
-        return f"{self.layer}.{self.table}: {self.check}"
+        return f"{self.layer}.{self.table}: {self.check}{'' if self.ran else ' (could not run)'}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def check(db: Path, run: Run, layer: Layer) -> CheckReport:
                 if contract.name in present:
                     findings += _validate(con, source, contract)
                 elif contract.name not in WRITTEN_AFTERWARDS:
-                    findings.append(Finding(layer, contract.name, "table_exists", "error", passed=False))
+                    findings.append(Finding(layer, contract.name, "table_exists", "error", passed=False, ran=False))
         if layer == "landing" and {"events", "items"} <= present:
             findings += [
                 Finding(layer, "events", name, "warning", figure.passed, figure.value, figure.rows)
@@ -112,7 +114,6 @@ def rules(contract: Contract) -> tuple[Check, ...]:
     Raises:
         ConfigurationError: two checks have one name.
     """
-    relation = "{batch}"
     derived = []
     for column in contract.columns:
         of = {"column": column.name}
@@ -130,10 +131,10 @@ def rules(contract: Contract) -> tuple[Check, ...]:
     # NaN and infinity are greater than every minimum: the bounds alone would let them pass.
     floats = [f'NOT isfinite("{c.name}")' for c in contract.columns if c.type.upper() in {"DOUBLE", "FLOAT", "REAL"}]
     if floats:
-        derived.append(_rows("numbers_are_finite", f"SELECT 1 FROM {relation} WHERE {' OR '.join(floats)}"))
+        derived.append(_rows("numbers_are_finite", f"SELECT 1 FROM {{batch}} WHERE {' OR '.join(floats)}"))
     # GROUP BY takes two NULLs for equal, as the key of anonymous events needs it.
     key = ", ".join(f'"{name}"' for name in _identity(contract))
-    derived.append(_rows("key_is_unique", f"SELECT 1 FROM {relation} GROUP BY {key} HAVING count(*) > 1"))
+    derived.append(_rows("key_is_unique", f"SELECT 1 FROM {{batch}} GROUP BY {key} HAVING count(*) > 1"))
     found = (*derived, *contract.checks)
     if len({c.name for c in found}) < len(found):
         raise ConfigurationError(f"expectations/{contract.layer}/{contract.name}.yaml: two checks have one name")
@@ -212,10 +213,12 @@ def _validate(con: duckdb.DuckDBPyConnection, source: Any, contract: Contract) -
     findings = []
     for rule in compiled:
         result = results[rule.name]
-        severity: Severity = "error" if _raised(result.exception_info) else rule.severity
+        ran = not _raised(result.exception_info)
         failing = result.result.get("observed_value" if rule.type == ROWS else "unexpected_count")
         share = failing / rows if failing is not None and rows else None
-        findings.append(Finding(contract.layer, contract.name, rule.name, severity, bool(result.success), share, rows))
+        severity: Severity = rule.severity if ran else "error"
+        passed = ran and bool(result.success)
+        findings.append(Finding(contract.layer, contract.name, rule.name, severity, passed, share, rows, ran))
     return findings
 
 

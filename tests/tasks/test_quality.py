@@ -206,19 +206,25 @@ def test_no_value_of_a_failing_row_comes_out(
     assert CANARY not in f"{report} {stopped.value!r} {spoken}"
 
 
-def test_a_relation_that_cannot_be_read_blocks_without_its_values(
-    con: duckdb.DuckDBPyConnection, db: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+def test_a_relation_that_cannot_be_read_fails_every_check_without_its_values(
+    con: duckdb.DuckDBPyConnection,
+    db: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    # given a table that turns out to be a view whose reading raises with a value in the message
+    caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(contracts, "all_of", lambda _layer: (contract(*OFFERS),))
     con.execute(f"CREATE VIEW features.offers AS SELECT error('{CANARY}') AS offer_id, 1 AS shop_id")
 
-    try:
-        outcome = repr(quality.check(db, run, "features"))
-        assert failed(quality.check(db, run, "features"))
-    except BlockedError as stopped:
-        outcome = repr(stopped)
-        assert stopped.__suppress_context__
-    assert CANARY not in outcome
+    # when it is checked, then nothing passes
+    report = quality.check(db, run, "features")
+    assert set(failed(report).values()) == {"error"}
+    assert not any(f.passed or f.ran for f in report.findings)
+    with pytest.raises(BlockedError, match=r"\(could not run\)") as stopped:
+        report.raise_for_errors("features")
+    assert CANARY not in f"{report} {stopped.value!r} {caplog.text}"
 
 
 def test_a_silently_empty_suite_blocks(
@@ -298,7 +304,8 @@ def event(name: str, user: str, day: str, *, item: str = "i", device: str = "pho
     """`copies` views at noon of `day`, landed at its end."""
     return (
         f"SELECT '{name}' || CASE WHEN n > 0 THEN n::VARCHAR ELSE '' END AS event_id, {user} AS user_id, "
-        f"'view' AS event_type, '{item}' AS item_id, '{device}' AS device, TIMESTAMPTZ '{day} 12:00+00' AS occurred_at, "
+        f"'view' AS event_type, '{item}' AS item_id, '{device}' AS device, "
+        f"TIMESTAMPTZ '{day} 12:00+00' AS occurred_at, "
         f"TIMESTAMPTZ '{day} 00:00+00' + INTERVAL 1 DAY AS landed_on FROM range({copies}) t(n)"
     )
 
