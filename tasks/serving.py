@@ -33,7 +33,7 @@ STAMPS = {
 
 
 def ratio_views() -> dict[str, str]:
-    """`sql/marts/views/*.sql`: ratios formed from the published sums, by view name."""
+    """`sql/marts/views/*.sql`: ratios formed from the published sums, by view name; their tables bear no schema."""
     folder = resources.files("sql") / "marts" / "views"
     if not folder.is_dir():
         return {}
@@ -94,9 +94,7 @@ def _statements(folder: Path, manifest: dict[str, Any]) -> list[str]:
     if {"recommendations", "default_recommendations"} <= tables.keys():
         statements.append(_fallback(tables))
     for name, sql in manifest["views"].items():
-        # In the serving file tables need no schema; the same SELECT runs on the scratch database with one.
-        select = re.sub(r"\bmarts\.", "", sql)
-        statements.append(f'CREATE VIEW "{name}" AS {select}')
+        statements.append(f'CREATE VIEW "{name}" AS {sql}')
         statements.append(f'COMMENT ON VIEW "{name}" IS {quote(_opening_comment(sql))}')
     return statements
 
