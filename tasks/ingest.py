@@ -47,7 +47,8 @@ def ingest(connection: duckdb.DuckDBPyConnection, run: Run, room: Path) -> Inges
         MissingInputError: there is no landing folder.
         BlockedError: rows do not add up, or history has to be rebuilt from landing files that are gone.
     """
-    connection.execute("CREATE SCHEMA IF NOT EXISTS ingest")
+    # In memory, spilling to scratch: a file would be synced once per landed file.
+    connection.execute("ATTACH ':memory:' AS ingest")
     cleaning.code_tables(connection)
     report = Ingested()
     for contract in contracts.all_of("landing"):
@@ -55,6 +56,7 @@ def ingest(connection: duckdb.DuckDBPyConnection, run: Run, room: Path) -> Inges
         lake.sweep_table(run.lake, contract.name, manifest)
         _ingest_table(connection, run, room, contract, manifest, report)
         report.ignored_folders += [f"{contract.name}/{f}" for f in landing.ignored_folders(run.landing, contract.name)]
+    connection.execute("DETACH ingest")
     if report.residual:
         raise BlockedError(f"ingest: {report.residual} rows are unaccounted for; nothing was published")
     return report

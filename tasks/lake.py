@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -46,6 +47,7 @@ QUARANTINE_COLUMNS = {
 
 LOCK_POLL_SECONDS = 0.2
 READ_BYTES = 1 << 22
+COPIES_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -230,22 +232,27 @@ def store_rows(
         f"SELECT bucket, period, count(*) FROM {source} GROUP BY ALL ORDER BY ALL", parameters
     ).fetchall()
     chosen = ", ".join(f'"{c}"' for c in columns)
-    written = []
-    for bucket, period, rows in groups:
+
+    def write(group: tuple[int, str, int]) -> StoredFile:
+        bucket, period, rows = group
         folder = lake / store / table / f"bucket={bucket:03d}"
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f".{period}.{secrets.token_hex(4)}"
-        connection.execute(
-            f"COPY (SELECT {chosen} FROM {source} WHERE bucket = {bucket} AND period = '{period}' "
-            f"ORDER BY landed_on, landed_file, landed_row) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd)",
-            parameters,
-        )
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"COPY (SELECT {chosen} FROM {source} WHERE bucket = {bucket} AND period = '{period}' "
+                f"ORDER BY landed_on, landed_file, landed_row) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd)",
+                parameters,
+            )
         digest = sha256(fresh)
         name = f"{period}-{digest[:12]}.parquet"
         size = fresh.stat().st_size
         fresh.replace(folder / name)
-        written.append(StoredFile(store, bucket, period, name, digest, size, rows))
-    return written
+        return StoredFile(store, bucket, period, name, digest, size, rows)
+
+    # One small file keeps one core busy with its own header and footer; several at once keep all of them.
+    with ThreadPoolExecutor(max_workers=COPIES_AT_ONCE) as pool:
+        return list(pool.map(write, groups))
 
 
 def verify(lake: Path, table: str, files: list[StoredFile]) -> list[str]:

@@ -51,7 +51,7 @@ def parse(
     try:
         connection.execute(
             f"INSERT INTO ingest.raw BY NAME SELECT {number} AS file_no, row, $landed_on::TIMESTAMPTZ AS landed_on, "
-            f"fault, NULL AS line, {values} FROM ({source})",
+            f"fault, line, {values} FROM ({source})",
             {"landed_on": landed_on},
         )
     except duckdb.Error:
@@ -80,7 +80,7 @@ def _relation(connection: duckdb.DuckDBPyConnection, received: Received) -> tupl
     if received.format == "csv":
         columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(received.header)))
         return (
-            "SELECT row_number() OVER () AS row, NULL AS fault, * "
+            "SELECT row_number() OVER () AS row, NULL AS fault, NULL AS line, * "
             f"FROM read_csv({path}, columns = {{{columns}}}, header = false, auto_detect = false, delim = ',', "
             f"quote = '\"', escape = '\"', new_line = '\\n', max_line_size = 2000000)",
             {name: f"c{i}" for i, name in enumerate(received.header)},
@@ -91,21 +91,23 @@ def _relation(connection: duckdb.DuckDBPyConnection, received: Received) -> tupl
             f"header = false, auto_detect = false, delim = '{chr(SEPARATOR)}', quote = '', escape = '', "
             "new_line = '\\n', max_line_size = 2000000)"
         )
-        keys = connection.execute(
-            "SELECT DISTINCT unnest(json_keys(line)) FROM "
-            f"({lines}) WHERE coalesce(json_valid(line) AND json_type(line) = 'OBJECT', false)"
-        ).fetchall()
-        names = sorted(key for (key,) in keys)
-        pointers = ", ".join(contracts.quote("/" + n.replace("~", "~0").replace("/", "~1")) for n in names) or "'/'"
+        # CASE, because only that keeps the second question from being asked of a line that fails the first.
+        objects = (
+            "SELECT row, CASE WHEN CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END THEN line END AS object, "
+            f"line FROM ({lines})"
+        )
+        keys = connection.execute(f"SELECT DISTINCT unnest(json_keys(object)) AS key FROM ({objects}) ORDER BY key")
+        names = [key for (key,) in keys.fetchall()]
+        pointers = ", ".join(contracts.quote("/" + n.replace("~", "~0").replace("/", "~1")) for n in names)
+        fields = f"json_extract_string(object, [{pointers}])" if names else "[]::VARCHAR[]"
         return (
-            "SELECT row, CASE WHEN NOT coalesce(valid, false) THEN 'not_an_object' END AS fault, "
-            f"CASE WHEN valid THEN json_extract_string(line, [{pointers}]) END AS fields FROM "
-            f"(SELECT *, json_valid(line) AND json_type(line) = 'OBJECT' AS valid FROM ({lines}))",
+            f"SELECT row, CASE WHEN object IS NULL THEN 'not_an_object' END AS fault, "
+            f"CASE WHEN object IS NULL THEN line END AS line, {fields} AS fields FROM ({objects})",
             {name: f"fields[{i}]" for i, name in enumerate(names, start=1)},
         )
     described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({path})").fetchall()
     return (
-        f"SELECT file_row_number + 1 AS row, NULL AS fault, * FROM read_parquet({path}, file_row_number = true)",
+        f"SELECT file_row_number + 1 AS row, NULL AS fault, NULL AS line, * FROM read_parquet({path}, file_row_number = true)",
         {name: _parquet_text(name, kind) for name, kind, *_ in described},
     )
 
@@ -138,4 +140,4 @@ def clean(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str) 
 def as_record(contract: Contract, table: str) -> str:
     """SQL for a row of `table` as JSON, as quarantine keeps it."""
     fields = ", ".join(f'"{c.name}" := {table}."{c.name}"' for c in contract.columns)
-    return f"to_json(struct_pack({fields}))"
+    return f"CAST(to_json(struct_pack({fields})) AS VARCHAR)"
