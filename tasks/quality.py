@@ -7,9 +7,10 @@ rules. Only counts come back, never a value: results are kept without samples, a
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,8 +33,8 @@ WRITTEN_AFTERWARDS = {"quality_checks"}
 VERDICTS_ONLY = {"result_format": "BOOLEAN_ONLY"}
 COUNTS_ONLY = {"result_format": "SUMMARY", "partial_unexpected_count": 0}
 
-# Great Expectations asks for a whole relation only to learn its columns, and for failing rows at most 200.
-BUFFERED_ROWS = 256
+# Great Expectations runs a suite's own relation bare only to learn its columns: its rows are not fetched.
+BARE = re.compile(r'SELECT \* FROM \w+\."\w+"\s*')
 
 ROWS = "unexpected_rows_expectation"
 
@@ -90,16 +91,15 @@ def check(db: Path, run: Run, layer: Layer) -> CheckReport:
     Raises:
         BlockedError: not every check of a contract ran, so that nobody can say whether it holds.
     """
-    with closing(lake.connect(db, run.config)) as con:
+    findings: list[Finding] = []
+    with lake.connect(db, run.config) as con, _source(con) as source:
         held = con.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = ?", [SCHEMAS[layer]])
         present = {str(name) for (name,) in held.fetchall()}
-        findings: list[Finding] = []
-        with _source(con) as source:
-            for contract in contracts.all_of(layer):
-                if contract.name in present:
-                    findings += _validate(con, source, contract)
-                elif contract.name not in WRITTEN_AFTERWARDS:
-                    findings.append(Finding(layer, contract.name, "table_exists", "error", passed=False, ran=False))
+        for contract in contracts.all_of(layer):
+            if contract.name in present:
+                findings += _validate(con, source, contract)
+            elif contract.name not in WRITTEN_AFTERWARDS:
+                findings.append(Finding(layer, contract.name, "table_exists", "error", passed=False, ran=False))
         if layer == "landing" and {"events", "items"} <= present:
             findings += [
                 Finding(layer, "events", name, "warning", figure.passed, figure.value, figure.rows)
@@ -120,21 +120,20 @@ def rules(contract: Contract) -> tuple[Check, ...]:
         if column.required:
             derived.append(Check(f"{column.name}_is_given", "error", "expect_column_values_to_not_be_null", of))
         if column.one_of:
-            values = {"value_set": list(column.one_of)}
-            derived.append(Check(f"{column.name}_is_listed", "error", "expect_column_values_to_be_in_set", of | values))
+            values = of | {"value_set": list(column.one_of)}
+            derived.append(Check(f"{column.name}_is_listed", "error", "expect_column_values_to_be_in_set", values))
         if column.minimum is not None or column.maximum is not None:
-            bounds = {"min_value": column.minimum, "max_value": column.maximum}
-            given = {name: bound for name, bound in bounds.items() if bound is not None}
-            derived.append(
-                Check(f"{column.name}_is_in_bounds", "error", "expect_column_values_to_be_between", of | given)
-            )
+            bounds = of | {"min_value": column.minimum, "max_value": column.maximum}
+            derived.append(Check(f"{column.name}_is_in_bounds", "error", "expect_column_values_to_be_between", bounds))
     # NaN and infinity are greater than every minimum: the bounds alone would let them pass.
     floats = [f'NOT isfinite("{c.name}")' for c in contract.columns if c.type.upper() in {"DOUBLE", "FLOAT", "REAL"}]
     if floats:
-        derived.append(_rows("numbers_are_finite", f"SELECT 1 FROM {{batch}} WHERE {' OR '.join(floats)}"))
+        query = f"SELECT 1 FROM {{batch}} WHERE {' OR '.join(floats)}"
+        derived.append(Check("numbers_are_finite", "error", ROWS, {"unexpected_rows_query": query}))
     # GROUP BY takes two NULLs for equal, as the key of anonymous events needs it.
     key = ", ".join(f'"{name}"' for name in _identity(contract))
-    derived.append(_rows("key_is_unique", f"SELECT 1 FROM {{batch}} GROUP BY {key} HAVING count(*) > 1"))
+    query = f"SELECT 1 FROM {{batch}} GROUP BY {key} HAVING count(*) > 1"
+    derived.append(Check("key_is_unique", "error", ROWS, {"unexpected_rows_query": query}))
     found = (*derived, *contract.checks)
     if len({c.name for c in found}) < len(found):
         raise ConfigurationError(f"expectations/{contract.layer}/{contract.name}.yaml: two checks have one name")
@@ -177,9 +176,8 @@ def judge_ingest(ledger: Iterable[Mapping[str, Any]], required: Collection[str],
 def write(con: duckdb.DuckDBPyConnection, reports: Sequence[CheckReport]) -> int:
     """Create `marts.quality_checks` from the reports of `check`, ordered by its key; returns its rows."""
     con.execute(contracts.load("marts", "quality_checks").ddl("marts.quality_checks"))
-    rows = sorted(
-        (f.layer, f.table, f.check, f.severity, f.passed, f.observed, f.rows) for r in reports for f in r.findings
-    )
+    found = sorted((f for r in reports for f in r.findings), key=lambda f: (f.layer, f.table, f.check))
+    rows = [(f.layer, f.table, f.check, f.severity, f.passed, f.observed, f.rows) for f in found]
     if rows:
         con.executemany("INSERT INTO marts.quality_checks VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     return len(rows)
@@ -197,23 +195,21 @@ def summarize(reports: Sequence[CheckReport]) -> dict[str, Any]:
 
 def _validate(con: duckdb.DuckDBPyConnection, source: Any, contract: Contract) -> list[Finding]:
     """One suite over one relation; a check that raises is an error, whatever its severity."""
-    _, failures = _great_expectations()
     relation = f'{SCHEMAS[contract.layer]}."{contract.name}"'
     compiled = rules(contract)
     try:
-        asset = source.add_query_asset(contract.name, query=f"SELECT * FROM {relation}")
+        asset = source.add_query_asset(contract.name, query=f"SELECT * FROM {relation}")  # as BARE expects it
         batch = asset.add_batch_definition_whole_table("as of the cut").get_batch()
         results = _ask(batch, contract, compiled, VERDICTS_ONLY)
         failed = [rule for rule in compiled if not results[rule.name].success]
         results |= _ask(batch, contract, failed, COUNTS_ONLY) if failed else {}
         counted = con.execute(f"SELECT count(*) FROM {relation}").fetchone()
-    except failures:
+    except _great_expectations()[1]:
         raise BlockedError(f"{relation}: its checks cannot run; compare the table with its contract") from None
     rows = counted[0] if counted else 0
     findings = []
     for rule in compiled:
-        result = results[rule.name]
-        ran = not _raised(result.exception_info)
+        ran = not _raised((result := results[rule.name]).exception_info)
         failing = result.result.get("observed_value" if rule.type == ROWS else "unexpected_count")
         share = failing / rows if failing is not None and rows else None
         severity: Severity = rule.severity if ran else "error"
@@ -224,9 +220,7 @@ def _validate(con: duckdb.DuckDBPyConnection, source: Any, contract: Contract) -
 
 def _ask(batch: Any, contract: Contract, compiled: Sequence[Check], detail: Mapping[str, object]) -> dict[str, Any]:
     gx, _ = _great_expectations()
-    suite = gx.ExpectationSuite(name=contract.name)
-    for rule in compiled:
-        suite.add_expectation(_expectation(rule))
+    suite = gx.ExpectationSuite(contract.name, expectations=[_expectation(rule) for rule in compiled])
     return account(contract, compiled, batch.validate(suite, result_format=dict(detail)).results)
 
 
@@ -249,10 +243,6 @@ def _raised(info: Mapping[str, Any]) -> bool:
     """Whether the expectation raised; its own account is flat, or one entry per metric."""
     entries = [info] if "raised_exception" in info else [v for v in info.values() if isinstance(v, Mapping)]
     return any(entry.get("raised_exception") for entry in entries)
-
-
-def _rows(name: str, query: str) -> Check:
-    return Check(name, "error", ROWS, {"unexpected_rows_query": query})
 
 
 def _identity(contract: Contract) -> tuple[str, ...]:
@@ -287,10 +277,10 @@ def _source(con: duckdb.DuckDBPyConnection) -> Iterator[Any]:
     from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
     from sqlalchemy.pool import StaticPool
 
-    def buffer(_con: Any, cursor: Any, _sql: Any, _parameters: Any, execution: Any, _many: Any) -> None:
+    def buffer(_con: Any, cursor: Any, sql: str, _parameters: Any, execution: Any, _many: Any) -> None:
         # Great Expectations reads rows after it gave the connection back, when DuckDB has dropped them.
         if cursor.description:
-            rows = cursor.fetchmany(BUFFERED_ROWS)
+            rows = [] if BARE.fullmatch(sql) else cursor.fetchall()
             execution.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(cursor, initial_buffer=rows)
 
     context = gx.get_context(mode="ephemeral")
