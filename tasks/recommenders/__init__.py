@@ -6,7 +6,7 @@ anything about a person, so that a new person needs no training and an erased on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -42,8 +42,6 @@ class Catalogue:
     """Whether anything was ever bought here: without sales, liking stands for buying."""
     newest: Ints
     """Positions of all items, the newest landed first, then by id: an order that reads no behaviour."""
-    known: Flags
-    """Offered, or at least met, before the cut: an item from the future is nobody's candidate."""
     recommendable: Flags
     sensitive: Flags
 
@@ -82,13 +80,19 @@ class Interactions:
     def shape(self) -> tuple[int, int]:
         return len(self.people), len(self.catalogue)
 
-    def rows(self, start: int, stop: int) -> Interactions:
-        """The people from `start` up to and without `stop`, with the same catalogue."""
-        stop = min(stop, len(self.people))
-        cells = slice(int(self.indptr[start]), int(self.indptr[stop]))
+    def take(self, rows: Ints) -> Interactions:
+        """These people, in this order, with the same catalogue."""
+        sizes = self.indptr[rows + 1] - self.indptr[rows]
+        indptr = np.concatenate(([0], np.cumsum(sizes)))
+        cells = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], sizes)
         facts = {name: getattr(self, name)[cells] for name in FACTS}
-        indptr = self.indptr[start : stop + 1] - self.indptr[start]
-        return replace(self, people=self.people[start:stop], indptr=indptr, columns=self.columns[cells], **facts)
+        return replace(self, people=tuple(self.people[row] for row in rows), indptr=indptr, **facts)
+
+    def blocks(self, cells: int) -> Iterator[tuple[int, Interactions]]:
+        """All people in blocks of at most `cells` people × items, each with the position of its first person."""
+        size = max(1, cells // max(1, len(self.catalogue)))
+        for start in range(0, len(self.people), size):
+            yield start, self.take(np.arange(start, min(start + size, len(self.people))))
 
     def evidence(self, values: NDArray[Any]) -> sp.csr_array:
         """`values` (one per cell) as people × items; only positive ones, and never a sensitive item."""

@@ -31,13 +31,11 @@ class Content:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         settings = config.recommenders.content
-        catalogue = history.catalogue
-        text = [words if known else "" for words, known in zip(catalogue.text, catalogue.known, strict=True)]
         reader = TfidfVectorizer(
             ngram_range=(1, 2), min_df=2, max_features=settings.max_terms, sublinear_tf=True, dtype=np.float32
         )
         try:
-            terms = reader.fit_transform(text)
+            terms = reader.fit_transform(history.catalogue.text)
         except ValueError:
             raise TooLittleDataError("no word is shared by two items") from None
         dimensions = min(settings.dimensions, min(terms.shape) - 1)

@@ -39,7 +39,7 @@ def load(con: duckdb.DuckDBPyConnection, cut: datetime, half_life_days: float) -
              for name in ("weight", "events", "purchases", "days", "first_age", "last_age")}  # fmt: skip
     columns = np.asarray(cells["col"], dtype=np.int32)
     return Interactions(
-        catalogue=_catalogue(con, cut, columns, facts),
+        catalogue=_catalogue(con, columns, facts),
         people=tuple(users),
         indptr=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         columns=columns,
@@ -48,19 +48,17 @@ def load(con: duckdb.DuckDBPyConnection, cut: datetime, half_life_days: float) -
     )
 
 
-def _catalogue(con: duckdb.DuckDBPyConnection, cut: datetime, columns: Any, facts: Mapping[str, Any]) -> Catalogue:
+def _catalogue(con: duckdb.DuckDBPyConnection, columns: Any, facts: Mapping[str, Any]) -> Catalogue:
     purchases = ", ".join(f"coalesce(p.purchases_{d}d, 0) AS p{d}" for d in DEMAND_DAYS)
     rows = con.execute(
         f"""
         SELECT a.item_id, coalesce(a.text, '') AS text, coalesce(p.people, 0) AS people,
                coalesce(p.purchases_all, 0) AS p0, {purchases},
-               coalesce(a.first_landed_on <= $cut, false) OR p.item_id IS NOT NULL AS known,
                coalesce(a.recommendable, false) AS recommendable, coalesce(a.sensitive, false) AS sensitive,
                row_number() OVER (ORDER BY a.first_landed_on DESC NULLS LAST, a.item_id) - 1 AS age_rank
         FROM features.item_attributes a LEFT JOIN features.item_popularity p USING (item_id)
         ORDER BY a.item_id
-        """,
-        {"cut": cut},
+        """
     ).fetchnumpy()
     demand = {d: np.asarray(rows[f"p{d}"], dtype=np.int64) for d in (0, *DEMAND_DAYS)}
     sold = bool(demand[0].any())
@@ -75,7 +73,6 @@ def _catalogue(con: duckdb.DuckDBPyConnection, cut: datetime, columns: Any, fact
         demand=demand,
         sold=sold,
         newest=np.argsort(np.asarray(rows["age_rank"], dtype=np.int64)),
-        known=np.asarray(rows["known"], dtype=bool),
         recommendable=np.asarray(rows["recommendable"], dtype=bool),
         sensitive=np.asarray(rows["sensitive"], dtype=bool),
     )

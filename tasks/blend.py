@@ -1,0 +1,220 @@
+"""The blend: every family's opinion on one scale, mixed with weights that earlier windows taught.
+
+The door for a ranker is `candidates`: for each person the best items of every family, with scores and ranks. The blend
+learns on exactly these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.recommenders import Flags, Floats, Interactions, Ints, Recommender, TooLittleDataError
+from tasks.recommenders.als import Als
+from tasks.recommenders.content import Content
+from tasks.recommenders.item_item import ItemItem
+from tasks.recommenders.repeat import Repeat
+from tasks.recommenders.trending import Trending
+from tasks.settings import Config, Repeats
+
+FAMILIES: tuple[type[Recommender], ...] = (Trending, Repeat, ItemItem, Als, Content)
+READS_NO_BEHAVIOUR = {Content.name}
+"""Of other people: these alone may bring an item that too few people met."""
+PER_FAMILY = 100
+"""Candidates of one family for one person: five times a list, so that a mix finds its top in the union."""
+LEARNED_K = 10
+"""The weights maximise NDCG at this depth: what people see without scrolling."""
+STEPS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
+"""Factors tried on one weight at a time: fine near the present value, far enough to leave it."""
+ROUNDS = 6
+"""Of coordinate ascent; it mostly stops after three."""
+DECIMALS = 6
+"""Of a published score: the last bits of a float are no reason to rank."""
+
+
+@dataclass(frozen=True)
+class Families:
+    """The families that could learn, in the order of FAMILIES, and why the others could not."""
+
+    models: Mapping[str, Recommender]
+    unused: Mapping[str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.models)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """For each person the union of every family's best items: the input of the weights, and of a later ranker."""
+
+    items: Ints
+    """people × candidates: positions in the catalogue."""
+    valid: Flags
+    """people × candidates: rows are as long as the longest union; the rest is padding."""
+    scores: Floats
+    """families × people × candidates, on the common scale."""
+
+    def ranks(self) -> Ints:
+        """families × people × candidates, from 1; equal scores by position."""
+        order = np.argsort(-np.where(self.valid, self.scores, -1), axis=2, kind="stable")
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(1, order.shape[2] + 1)[None, None, :], axis=2)
+        return ranks
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Candidates, and what really happened next."""
+
+    candidates: Candidates
+    happened: Flags
+    """people × candidates."""
+    truths: Ints
+    """Per person, how many allowed items happened, candidates or not."""
+
+
+def fit(history: Interactions, config: Config) -> Families:
+    """Every family that finds enough to learn from."""
+    models: dict[str, Recommender] = {}
+    unused: dict[str, str] = {}
+    for family in FAMILIES:
+        try:
+            if not len(history):
+                raise TooLittleDataError("nobody has a history")
+            models[family.name] = family.fit(history, config)
+        except TooLittleDataError as lack:
+            unused[family.name] = f"too_little_data: {lack}"
+    return Families(models, unused)
+
+
+def opinions(families: Families, block: Interactions, min_people: int) -> Floats:
+    """families × people × items: each family's scores of a person divided by that person's highest, so 0–1.
+
+    Only items that may be shown count. An item with fewer than `min_people` people behind it is brought to somebody who
+    did not meet it by no family that reads behaviour.
+    """
+    shown = block.catalogue.recommendable
+    rare = np.flatnonzero(block.catalogue.people < min_people)
+    met = block.touched()[:, rare]
+    scales = np.empty((len(families.models), *block.shape), dtype=np.float32)
+    for scale, (name, model) in zip(scales, families.models.items(), strict=True):
+        np.multiply(model.score(block), shown, out=scale)
+        if name not in READS_NO_BEHAVIOUR:
+            scale[:, rare] *= met
+        peak = scale.max(axis=1, keepdims=True, initial=0)
+        scale /= np.where(peak > 0, peak, 1)
+    return scales
+
+
+def allowed(block: Interactions, repeats: Repeats) -> Flags:
+    """people × items: what the policy lets into a list. `never` means never met in any way, sensitive items too."""
+    shown = np.broadcast_to(block.catalogue.recommendable, block.shape)
+    if repeats == "never":
+        return shown & ~block.touched()
+    return shown & block.had() if repeats == "only" else shown.copy()
+
+
+def mix(scales: Floats, weights: NDArray[np.float64], permitted: Flags) -> Floats:
+    """people × items: the weighted sum, rounded; 0 where not permitted. A list takes what is above 0."""
+    mixed = np.zeros(scales.shape[1:], dtype=np.float32)
+    for scale, weight in zip(scales, weights, strict=True):
+        if weight:
+            mixed += np.float32(weight) * scale
+    mixed *= permitted
+    return np.round(mixed, DECIMALS)
+
+
+def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
+    """The k highest of each row, highest first, equal ones by position; fewer where there are fewer items."""
+    people, items = scores.shape
+    k = min(k, items)
+    if k == 0 or people == 0:
+        return np.zeros((people, k), dtype=np.int64), np.zeros((people, k), dtype=np.float32)
+    last = np.partition(scores, items - k, axis=1)[:, items - k, None]
+    picked = scores >= last
+    crowded = np.flatnonzero(np.count_nonzero(picked, axis=1) > k)
+    if len(crowded):
+        above = scores[crowded] > last[crowded]
+        level = scores[crowded] == last[crowded]
+        room = k - np.count_nonzero(above, axis=1)
+        picked[crowded] = above | (level & (np.cumsum(level, axis=1) <= room[:, None]))
+    positions = np.nonzero(picked)[1].reshape(people, k)
+    values = np.take_along_axis(scores, positions, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(positions, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def candidates(scales: Floats, permitted: Flags, per_family: int = PER_FAMILY) -> Candidates:
+    """The best `per_family` permitted items of each family that has something to say about them."""
+    chosen = np.zeros(permitted.shape, dtype=bool)
+    for scale in scales:
+        positions, values = best(scale * permitted, per_family)
+        rows, places = np.nonzero(values > 0)
+        chosen[rows, positions[rows, places]] = True
+    most = max(1, int(chosen.sum(axis=1).max(initial=0))) if chosen.shape[1] else 0
+    items = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
+    valid = np.take_along_axis(chosen, items, axis=1)
+    return Candidates(items, valid, np.take_along_axis(scales, items[None], axis=2) * valid)
+
+
+def lesson(scales: Floats, permitted: Flags, truth: Flags) -> Lesson:
+    """What these people's next window teaches; people without an allowed truth are left out."""
+    truth = truth & permitted
+    taught = truth.any(axis=1)
+    chosen = candidates(scales[:, taught], permitted[taught])
+    happened = np.take_along_axis(truth[taught], chosen.items, axis=1) & chosen.valid
+    return Lesson(chosen, happened, truth[taught].sum(axis=1))
+
+
+def learn(lessons: Sequence[Lesson], families: int) -> NDArray[np.float64]:
+    """Weights per family, summing to 1, that maximise mean NDCG@10 over the people of the lessons.
+
+    Coordinate ascent over STEPS from equal weights: greedy, exact to repeat, and hardly able to overfit five numbers. A
+    family without a positive score among the candidates gets 0. Cost: rounds × families × steps passes over candidates.
+    """
+    useful = np.array([any((lesson.candidates.scores[f] > 0).any() for lesson in lessons) for f in range(families)])
+    weights = useful / max(1, useful.sum())
+    highest = _value(lessons, weights)
+    for _ in range(ROUNDS):
+        before = highest
+        for family in np.flatnonzero(useful):
+            # A weight that went to 0 may come back.
+            base = weights[family] or weights.max() / 4
+            for step in STEPS:
+                trial = weights.copy()
+                trial[family] = base * step
+                if trial.any() and (value := _value(lessons, trial)) > highest:
+                    highest, weights = value, trial
+        if highest == before:
+            break
+    return np.round(weights / max(weights.sum(), 1e-12), DECIMALS)
+
+
+def _value(lessons: Sequence[Lesson], weights: NDArray[np.float64]) -> float:
+    gains = [_ndcg(lesson, weights) for lesson in lessons]
+    people = sum(len(gain) for gain in gains)
+    # Rounded: a gain below the ninth decimal is noise of the summation.
+    return round(float(sum(gain.sum() for gain in gains)) / people, 9) if people else 0.0
+
+
+def _ndcg(lesson: Lesson, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    mixed = mix(lesson.candidates.scores, weights, lesson.candidates.valid)
+    positions, values = best(mixed, LEARNED_K)
+    hits = np.take_along_axis(lesson.happened, positions, axis=1) & (values > 0)
+    return ndcg(hits, lesson.truths, LEARNED_K)
+
+
+def ndcg(hits: Flags, truths: Ints, k: int) -> NDArray[np.float64]:
+    """Per person: Σ 1/log2(1 + position) over hits up to k, over the same sum had the first min(k, truths) been hits.
+
+    Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (TOIS 2002). `truths` is at least 1.
+    """
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(discount)
+    depth = min(k, hits.shape[1])
+    gained: NDArray[np.float64] = (hits[:, :depth] * discount[:depth]).sum(axis=1)
+    return gained / ideal[np.minimum(truths, k) - 1]
