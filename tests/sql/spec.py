@@ -61,7 +61,7 @@ class Night:
         header, *lines = cells(text)
         assert set(header) <= set(types), f"{relation} has no {set(header) - set(types)}"
         unsaid = [c for c in types if c not in header and c in UNSAID]
-        schema, name = relation.split(".")
+        schema = relation.split(".", maxsplit=1)[0]
         self.con.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
         self.con.execute(f"CREATE OR REPLACE TABLE {relation} ({', '.join(f'{c} {t}' for c, t in types.items())})")
         named = [*header, *unsaid]
