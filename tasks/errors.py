@@ -3,11 +3,17 @@
 A message names what, where and what to do. It never holds a value from the data.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class TailorbirdError(Exception):
     """A failure with a documented exit code; anything else is a bug and exits 1."""
 
     exit_code = 1
+    summary: dict[str, Any] | None = None
+    """How far the run came, where it came anywhere."""
 
 
 class ConfigurationError(TailorbirdError):

@@ -154,3 +154,14 @@ def write(connection: duckdb.DuckDBPyConnection, run: Run) -> int:
         connection.execute(f"INSERT INTO marts.ingest_ledger BY NAME SELECT * FROM entries ORDER BY {order}")
         connection.unregister("entries")
     return len(entries)
+
+
+def waiting(run: Run) -> dict[str, int]:
+    """Per landing table, how many landed files a run would read: those that its history has not taken in."""
+    zone = ZoneInfo(run.config.run.timezone)
+    counts = {}
+    for contract in contracts.all_of("landing"):
+        taken = {e["file"] for e in lake.read_manifest(run.lake, contract.name).ledger if e["status"] == "accepted"}
+        found = landing.find(run.landing, contract.name, zone, run.as_of)
+        counts[contract.name] = sum(1 for f in found if f.path not in taken)
+    return counts

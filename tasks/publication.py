@@ -238,6 +238,12 @@ def _entry(contract: Contract, files: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def last_cut(run: Run) -> datetime | None:
+    """The cut of the newest complete publication of an earlier as_of, if there is one."""
+    cuts = [datetime.fromisoformat(p.cut) for p in publications(run.lake) if p.complete]
+    return max((cut for cut in cuts if cut < run.as_of), default=None)
+
+
 def _earlier(run: Run) -> gates.Earlier | None:
     """The newest complete publication of an earlier as_of; of several, the one that is served."""
     cut = run.as_of.astimezone(UTC)

@@ -1,0 +1,227 @@
+"""The command line: the flows and what a data engineer needs beside them.
+
+Exit codes: 0 done (also unchanged, no_data), 1 a bug, 2 usage or configuration, 3 blocked, 4 lock or publish conflict,
+5 input missing. Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasks.errors import TailorbirdError
+
+# Before Prefect is imported: a start-up limit that a cold machine can keep, no telemetry, quiet while all is well.
+for name, value in {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+}.items():
+    os.environ.setdefault(name, value)
+
+app = typer.Typer(
+    name="tailorbird",
+    help="Nightly hyper-personalization: event files land, audited per-user recommendation tables are published.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Landing = Annotated[str, typer.Option(envvar="TAILORBIRD_LANDING", help="Folder or URL of the landed files.")]
+Lake = Annotated[Path, typer.Option(envvar="TAILORBIRD_LAKE", help="Folder of the lake.")]
+AsOf = Annotated[str | None, typer.Option(help="A date or an ISO 8601 instant; by default yesterday.")]
+Settings = Annotated[Path | None, typer.Option("--config", help="A settings file; see `tailorbird config`.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Wait = Annotated[float, typer.Option(help="Seconds to wait for another run's lock.")]
+
+
+def main() -> None:
+    """The console script: errors are one line on standard error and a documented exit code."""
+    try:
+        app()
+    except TailorbirdError as problem:
+        print(f"tailorbird: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_code)
+
+
+@app.command(epilog="Example: tailorbird nightly --landing landing --lake lake --as-of 2011-11-10")
+def nightly(
+    landing: Landing, lake: Lake, as_of: AsOf = None, config: Settings = None, wait: Wait = 0, as_json: Json = False
+) -> None:
+    """Run one night: ingest, check, build, train, recommend, publish."""
+    from flows.nightly import nightly as flow
+    from tasks.settings import open_run
+
+    open_run(landing=landing, lake=lake, as_of=as_of, config=config)  # a wrong word is told before a server starts
+    try:
+        summary = flow(landing, str(lake), as_of, str(config) if config else None, wait)
+    except TailorbirdError as problem:
+        if problem.summary is not None:
+            _show(problem.summary, as_json)
+        raise
+    _show(summary, as_json)
+
+
+@app.command(epilog="Example: tailorbird backfill --landing landing --lake lake --from 2011-11-01 --to 2011-11-10")
+def backfill(
+    landing: Landing,
+    lake: Lake,
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")],
+    config: Settings = None,
+    wait: Wait = 0,
+    as_json: Json = False,
+) -> None:
+    """Run one night for every day of a range, in order."""
+    from flows.backfill import backfill as flow
+
+    nights = flow(landing, str(lake), first.date(), last.date(), str(config) if config else None, wait)
+    if as_json:
+        _print(nights)
+        return
+    for summary in nights:
+        print(f"{summary['as_of']}  {summary['status']:<10} {summary['publication'] or '–'}")
+
+
+@app.command("import", epilog="Example: tailorbird import online-retail --from data/online-retail --to landing")
+def import_(
+    dataset: Annotated[str, typer.Argument(help="online-retail")],
+    source: Annotated[Path, typer.Option("--from", help="Folder of the data set.")],
+    to: Annotated[Path, typer.Option("--to", help="Landing folder to write.")],
+    as_json: Json = False,
+) -> None:
+    """Bring a known data set into the landing layout."""
+    from tasks import sources
+
+    _counts(sources.run(dataset, source, to), as_json)
+
+
+@app.command(epilog="Example: tailorbird sample --users 500 --items 200 --events 20000 --days 60 --seed 1 --to landing")
+def sample(
+    to: Annotated[Path, typer.Option("--to", help="Landing folder to write.")],
+    users: Annotated[int, typer.Option(help="People who register.")] = 500,
+    items: Annotated[int, typer.Option(help="Things in the catalogue by the last day.")] = 300,
+    events: Annotated[int, typer.Option(help="Distinct, well-formed events; dirt comes on top.")] = 20_000,
+    days: Annotated[int, typer.Option(help="Days on record.")] = 90,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Write a synthetic marketplace with declared dirt: the same seed, the same bytes."""
+    from tasks import sample as marketplace
+
+    _counts(marketplace.make(to, users=users, items=items, events=events, days=days, seed=seed), as_json)
+
+
+@app.command()
+def publications(lake: Lake, as_json: Json = False) -> None:
+    """List the publications that can be served, oldest first."""
+    from dataclasses import asdict
+
+    from tasks import publication
+
+    known = publication.publications(lake)
+    if as_json:
+        _print([asdict(p) for p in known])
+        return
+    for one in known:
+        mark = "*" if one.current else "!" if not one.complete else " "
+        print(f"{mark} {one.id:<32} {one.rows:>12,} rows")
+
+
+@app.command(epilog="Example: tailorbird rollback --lake lake --dry-run")
+def rollback(
+    lake: Lake,
+    to: Annotated[str | None, typer.Option(help="A publication's id; by default the newest earlier day's.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify and say what would be served.")] = False,
+    wait: Wait = 0,
+    as_json: Json = False,
+) -> None:
+    """Serve an earlier publication until the next night."""
+    from tasks import lake as lakes
+    from tasks import publication
+
+    _existing(lake)
+    with lakes.lock(lake, wait=wait):
+        target = publication.rollback(lake, to, dry_run=dry_run)
+    if as_json:
+        _print({"publication": target.id, "as_of": target.as_of, "dry_run": dry_run})
+    else:
+        print(f"{'would serve' if dry_run else 'serving'} {target.id}")
+
+
+@app.command()
+def doctor(
+    lake: Lake,
+    landing: Annotated[
+        str | None, typer.Option(envvar="TAILORBIRD_LANDING", help="Also say what would be read.")
+    ] = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Examine versions, settings, space and every byte of the lake; mend a lake that was moved."""
+    from tasks import doctor as examination
+    from tasks import lake as lakes
+    from tasks import ledger
+    from tasks.settings import load_config, open_run
+
+    _existing(lake)
+    with lakes.lock(lake):
+        found = examination.examine(lake, load_config(config), mend=True)
+    if landing is not None:
+        run = open_run(landing=landing, lake=lake, config=config)
+        found["would_run"] = {"as_of": run.label, "new_files": ledger.waiting(run)}
+    if as_json:
+        _print(found)
+    else:
+        for topic, facts in found.items():
+            print(f"{topic}: {json.dumps(facts, default=str)}")
+    if not found["healthy"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+def config(config: Settings = None) -> None:
+    """Print the settings in force, as JSON."""
+    from tasks.settings import load_config
+
+    _print(load_config(config).model_dump(mode="json"))
+
+
+def _existing(lake: Path) -> None:
+    from tasks.errors import MissingInputError
+
+    if not lake.is_dir():
+        raise MissingInputError(f"{lake}: no lake here; check --lake")
+
+
+def _show(summary: dict[str, Any], as_json: bool) -> None:
+    from tasks import report
+
+    if as_json:
+        _print(summary)
+    else:
+        print(report.as_text(summary), end="")
+
+
+def _counts(counts: dict[str, int], as_json: bool) -> None:
+    if as_json:
+        _print(counts)
+        return
+    for name, count in counts.items():
+        print(f"{name:<24} {count:>12,}")
+
+
+def _print(content: Any) -> None:
+    print(json.dumps(content, indent=1, default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The nightly job: what has landed becomes, by morning, everybody's audited tables.
+
+`night` is the picture in the README, step by step. The flow around it gives Prefect the names of the steps.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from flows.steps import Step, as_task, plainly, timed
+from tasks import (
+    contracts,
+    features,
+    gates,
+    history,
+    ingest,
+    lake,
+    ledger,
+    placements,
+    publication,
+    quality,
+    report,
+    sql,
+    training,
+)
+from tasks.errors import BlockedError, ConfigurationError, TailorbirdError
+from tasks.ledger import Ingested
+from tasks.report import Summary
+from tasks.settings import Run, load_config, open_run
+
+
+@dataclass
+class Night:
+    """What the steps of one night find out."""
+
+    run: Run
+    room: Path
+    """Private scratch; its DuckDB file holds every table on the way."""
+    ingested: Ingested = field(default_factory=Ingested)
+    checks: list[quality.CheckReport] = field(default_factory=list)
+    judged: list[quality.CheckReport] = field(default_factory=list)
+    """Findings that depend on earlier publications: reported, never published."""
+    withheld: dict[str, int] = field(default_factory=dict)
+    items: int = 0
+    trained: training.Trained | None = None
+    published: publication.Published | None = None
+    status: str = "blocked"
+    why: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def open(self) -> closing[duckdb.DuckDBPyConnection]:
+        return closing(lake.connect(self.room / "night.duckdb", self.run.config))
+
+
+def night(run: Run, step: Step = plainly, *, wait: float = 0) -> Summary:
+    """Run one night.
+
+    Args:
+        run: landing, lake, cut and settings.
+        step: how each step is run.
+        wait: seconds to wait for another run's lock.
+
+    Raises:
+        BlockedError: a check, a gate or the ledger stopped it; what was published stays. Its `summary` says how far
+            it came.
+        ConflictError: another run holds the lock.
+        MissingInputError: there is no landing folder.
+    """
+    began = time.perf_counter()
+    with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
+        tonight = Night(run, room)
+        do = timed(step, tonight.seconds)
+        try:
+            do("sweep", sweep, tonight)
+            do("ingest", ingest_landing, tonight)
+            do("check landing", check_landing, tonight)
+            do("open history", open_history, tonight)
+            if tonight.items:
+                for table in sql.order("features"):
+                    do(f"build features.{table}", build_feature, tonight, table)
+                do("check features", check_features, tonight)
+                do("train", train, tonight)
+                do("recommend", recommend, tonight)
+                do("build marts", build_marts, tonight)
+                do("check marts", check_marts, tonight)
+                do("publish", publish, tonight)
+                do("prune", prune, tonight)
+        except TailorbirdError as problem:
+            tonight.why = str(problem)
+            problem.summary = _close(tonight, began)
+            raise
+        return _close(tonight, began)
+
+
+def sweep(tonight: Night) -> None:
+    publication.sweep(tonight.run.lake)
+
+
+def ingest_landing(tonight: Night) -> None:
+    with tonight.open() as con:
+        tonight.ingested = ingest.ingest(con, tonight.run, tonight.room)
+        tonight.items = ingest.open_history(con, tonight.run)["items"]
+    tonight.status = "blocked" if tonight.items else "no_data"
+
+
+def check_landing(tonight: Night) -> None:
+    required = [c.name for c in contracts.all_of("landing") if c.required]
+    since = publication.last_cut(tonight.run)
+    zone = ZoneInfo(tonight.run.config.run.timezone)
+    entries = [e for e in ledger.visible_entries(tonight.run) if since is None or ledger.order_of(e, zone)[0] > since]
+    tonight.judged.append(quality.judge_ingest(entries, required, tonight.run.config))
+    tonight.checks.append(quality.check(tonight.room / "night.duckdb", tonight.run, "landing"))
+    for found in (*tonight.judged, *tonight.checks):
+        found.raise_for_errors("check landing")
+
+
+def open_history(tonight: Night) -> None:
+    with tonight.open() as con:
+        tonight.withheld = history.open_history(con, tonight.run)
+
+
+def build_feature(tonight: Night, table: str) -> None:
+    with tonight.open() as con:
+        features.build_one(con, tonight.run, table)
+
+
+def check_features(tonight: Night) -> None:
+    tonight.checks.append(quality.check(tonight.room / "night.duckdb", tonight.run, "features"))
+    tonight.checks[-1].raise_for_errors("check features")
+
+
+def train(tonight: Night) -> None:
+    with tonight.open() as con:
+        tonight.trained = training.train(con, tonight.run)
+
+
+def recommend(tonight: Night) -> None:
+    assert tonight.trained is not None
+    with tonight.open() as con:
+        placements.recommend(con, tonight.run, tonight.trained)
+
+
+def build_marts(tonight: Night) -> None:
+    with tonight.open() as con:
+        features.build_marts(con, tonight.run)
+        ledger.write(con, tonight.run)
+
+
+def check_marts(tonight: Night) -> None:
+    tonight.checks.append(quality.check(tonight.room / "night.duckdb", tonight.run, "marts"))
+    tonight.checks[-1].raise_for_errors("check marts")
+    with tonight.open() as con:
+        quality.write(con, tonight.checks)
+
+
+def publish(tonight: Night) -> None:
+    with tonight.open() as con:
+        tonight.published = publication.publish(con, tonight.run)
+    tonight.status = tonight.published.status
+
+
+def prune(tonight: Night) -> None:
+    publication.prune(tonight.run.lake, tonight.run.config)
+
+
+def _close(tonight: Night, began: float) -> Summary:
+    """Write the run record; returns the summary."""
+    published, ingested = tonight.published, tonight.ingested
+    tonight.seconds["total"] = round(time.perf_counter() - began, 3)
+    summary: Summary = {
+        "as_of": tonight.run.label,
+        "publication": published.publication if published else None,
+        "content_hash": published.content_hash if published else None,
+        "status": tonight.status,
+        "tables": published.tables if published else {},
+        "ingest": {
+            "files": ingested.files,
+            "rows_in": ingested.rows_in,
+            "accepted": ingested.accepted,
+            "quarantined": ingested.quarantined,
+            "duplicates": ingested.duplicates,
+            "suppressed": ingested.suppressed,
+            "residual": ingested.residual,
+            "reasons": dict(sorted(ingested.reasons.items())),
+            "filled": dict(sorted(ingested.filled.items())),
+            "fixed": dict(sorted(ingested.fixed.items())),
+            "standardized": dict(sorted(ingested.standardized.items())),
+            "rejected_files": ingested.rejected_files,
+            "unknown_columns": ingested.unknown_columns,
+            "ignored_folders": ingested.ignored_folders,
+            "re_ingested": ingested.re_ingested,
+        },
+        "withheld": tonight.withheld,
+        "checks": quality.summarize([*tonight.judged, *tonight.checks]),
+        "evaluation": tonight.trained.evaluation if tonight.trained else {},
+        "seconds": tonight.seconds,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "why": tonight.why,
+    }
+    report.record(tonight.run.lake, summary, gates.as_records(published.verdicts) if published else [])
+    return summary
+
+
+def run_name() -> str:
+    """`nightly-2011-11-10`: the same name for the same day, however often it runs."""
+    given: dict[str, Any] = flow_run.parameters or {}
+    config = Path(given["config"]) if given.get("config") else None
+    label = given.get("as_of") or open_run(landing="", lake=Path(), config=config, today=_scheduled_day(config)).label
+    return f"nightly-{label}"
+
+
+def _scheduled_day(config: Path | None) -> date:
+    """The day of the scheduled start in the configured zone; of an unscheduled run, today."""
+    moment = flow_run.scheduled_start_time or datetime.now(UTC)
+    return moment.astimezone(ZoneInfo(load_config(config).run.timezone)).date()
+
+
+@flow(name="nightly", flow_run_name=run_name, persist_result=False)
+def nightly(landing: str, lake: str, as_of: str | None = None, config: str | None = None, wait: float = 0) -> Summary:
+    """One night as a Prefect flow.
+
+    Args:
+        landing: folder or URL of the landed files.
+        lake: folder of the lake.
+        as_of: a date or an instant; by default the day before the scheduled start in the configured zone.
+        config: a settings file; by default as `tailorbird config` finds it.
+        wait: seconds to wait for another run's lock.
+    """
+    if not landing or not lake:
+        raise ConfigurationError("nightly: landing and lake must be named; see the deployment's parameters")
+    settings = Path(config) if config else None
+    run = open_run(landing=landing, lake=Path(lake), as_of=as_of, config=settings, today=_scheduled_day(settings))
+    try:
+        summary = night(run, as_task, wait=wait)
+    except BlockedError as problem:
+        if problem.summary is not None:
+            create_markdown_artifact(report.as_text(problem.summary), key="nightly", description="blocked")
+        raise
+    create_markdown_artifact(report.as_text(summary), key="nightly", description=summary["status"])
+    return summary
