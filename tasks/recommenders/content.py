@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from tasks.recommenders import Floats, Interactions, TooLittleDataError
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError
 from tasks.settings import Config
 
 
@@ -48,6 +48,11 @@ class Content:
         profiles = _unit((block.evidence(block.weight) @ self.vectors).astype(np.float32))
         scores: Floats = np.maximum(profiles @ self.vectors.T, 0)
         return scores
+
+    def link(self, own: Ints, other: Ints) -> Floats:
+        """The cosine of two items, cell by cell."""
+        cosine: Floats = np.maximum(np.einsum("...d,...d->...", self.vectors[own], self.vectors[other]), 0)
+        return cosine
 
     def save(self, file: Path) -> None:
         np.savez(file, vectors=self.vectors)

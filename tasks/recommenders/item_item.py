@@ -58,6 +58,15 @@ class ItemItem:
         scores: Floats = (block.evidence(block.weight) @ self.similarity).toarray()
         return scores
 
+    def link(self, own: Ints, other: Ints) -> Floats:
+        """S(own, other), cell by cell; 0 where there is no such pair."""
+        items = np.int64(self.similarity.shape[0])
+        rows = np.repeat(np.arange(items), np.diff(self.similarity.indptr))
+        keys = rows * items + self.similarity.indices
+        wanted = own.astype(np.int64) * items + other
+        places = np.minimum(np.searchsorted(keys, wanted), max(0, len(keys) - 1))
+        return np.where(keys[places] == wanted, self.similarity.data[places], np.float32(0))
+
     def save(self, file: Path) -> None:
         s = self.similarity
         np.savez(file, data=s.data, indices=s.indices, indptr=s.indptr)

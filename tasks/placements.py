@@ -1,0 +1,299 @@
+"""Placements: what each person is shown where, by the placement's rules, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import duckdb
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from tasks import blend
+from tasks.recommenders import Floats, Interactions, Ints
+from tasks.recommenders.als import Als
+from tasks.recommenders.content import Content
+from tasks.recommenders.item_item import ItemItem
+from tasks.recommenders.repeat import Repeat
+from tasks.recommenders.trending import Trending
+from tasks.settings import Config, Run
+from tasks.training import Trained
+
+EVIDENCE_ITEMS = 100
+"""A person's strongest items that are looked through for a reason: more would cost and explain no better."""
+DEFAULT_DAYS = 28
+"""Of demand behind the lists of a country: as long as a list is for."""
+NOTHING_MORE = {
+    "allowed": "no_more_items_that_may_be_shown",
+    "never": "no_more_items_that_are_new",
+    "only": "no_more_items_to_repeat",
+}
+
+
+@dataclass
+class Lists:
+    """What `recommend` did, in counts."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    """Per placement."""
+    people: int = 0
+    """With at least one entry anywhere."""
+    without_history: int = 0
+    """Allowed, but with no usable event: they are served the default lists."""
+    short: dict[str, int] = field(default_factory=dict)
+    """Lists with fewer than k entries, per placement."""
+    default_rows: int = 0
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """Entries of one placement in one block, flat: ascending person, then position."""
+
+    people: Ints
+    position: Ints
+    items: Ints
+    scores: Floats
+    family: Ints
+
+
+def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lists:
+    """Write `marts.recommendations`, `marts.short_lists` and `marts.default_recommendations`.
+
+    Args:
+        con: the night's catalogue, with `staging.people`, `staging.users` and `features.item_attributes`.
+        trained: whose history is the one as of the run.
+
+    Returns:
+        Counts only.
+    """
+    lists = Lists()
+    config, history = run.config, trained.history
+    cells = config.run.max_block_cells // (len(trained.families.models) + 1)
+    with threadpool_limits(1, user_api="blas"):
+        blocks = history.blocks(cells) if trained.families.models else iter(())
+        frames = [frame for _, block in blocks for frame in _block(block, trained, config)]
+        personal = pl.concat([_empty("recommendations"), *(f for f, _ in frames)]).sort(
+            "user_id", "placement", "context", "position"
+        )
+        short = pl.concat([_empty("short_lists"), *(s for _, s in frames)]).sort("user_id", "placement")
+        default = _defaults(con, trained, config)
+    _write(con, "recommendations", personal)
+    _write(con, "short_lists", short)
+    _write(con, "default_recommendations", default)
+    lists.rows = {p: personal.filter(pl.col("placement") == p).height for p in config.placements}
+    lists.short = {p: short.filter(pl.col("placement") == p).height for p in config.placements}
+    lists.people = personal["user_id"].n_unique()
+    (allowed,) = con.execute("SELECT count(*) FROM staging.people WHERE personalization").fetchall()[0]
+    lists.without_history = int(allowed) - len(history)
+    lists.default_rows = default.height
+    return lists
+
+
+def _block(block: Interactions, trained: Trained, config: Config) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Entries and short lists of a block of people, placement by placement."""
+    scales = blend.opinions(trained.families, block, config.privacy.min_people)
+    warmth = block.temperatures()
+    ids, names = np.array(block.people, dtype=object), np.array(trained.families.names, dtype=object)
+    items = np.array(block.catalogue.ids, dtype=object)
+    for placement, settings in config.placements.items():
+        weights = trained.weights[settings.repeats]
+        mixed = blend.mix(scales, weights, blend.allowed(block, settings.repeats))
+        entries = _entries(mixed, scales, weights, settings.k)
+        code, reason = reasons(block, trained.families, entries.people, entries.items, entries.family)
+        frame = pl.DataFrame(
+            {
+                "user_id": ids[entries.people].astype(object),
+                "placement": [placement] * len(entries.people),
+                "context": ["any"] * len(entries.people),
+                "position": entries.position.astype(np.int32),
+                "item_id": items[entries.items],
+                "score": np.round(entries.scores.astype(np.float64), blend.DECIMALS),
+                "p_click": [None] * len(entries.people),
+                "p_purchase": [None] * len(entries.people),
+                "reason_code": code,
+                "reason_item_id": [None if i < 0 else items[i] for i in reason],
+                "recommender": names[entries.family],
+                "user_temperature": warmth[entries.people].tolist(),
+                "slot_type": ["exploit"] * len(entries.people),
+                "propensity": np.ones(len(entries.people)),
+                "arm": [None] * len(entries.people),
+                "model_version": [trained.model_version] * len(entries.people),
+            },
+            schema=SCHEMAS["recommendations"],
+        )
+        rows = np.bincount(entries.people, minlength=len(block))
+        few = np.flatnonzero(rows < settings.k)
+        short = pl.DataFrame(
+            {
+                "user_id": ids[few],
+                "placement": [placement] * len(few),
+                "rows": rows[few].astype(np.int32),
+                "why": [NOTHING_MORE[settings.repeats]] * len(few),
+            },
+            schema=SCHEMAS["short_lists"],
+        )
+        yield frame, short
+
+
+def _entries(mixed: Floats, scales: Floats, weights: NDArray[np.float64], k: int) -> _Entries:
+    positions, values = blend.best(mixed, k)
+    people, places = np.nonzero(values > 0)
+    items = positions[people, places]
+    shares = scales[:, people, items] * weights.astype(np.float32)[:, None]
+    # Of equal contributions the family that is named first.
+    return _Entries(people, places + 1, items, values[people, places], np.argmax(shares, axis=0))
+
+
+def reasons(
+    block: Interactions, families: blend.Families, people: Ints, items: Ints, family: Ints
+) -> tuple[NDArray[np.object_], Ints]:
+    """The reason code of each entry, and the position of its evidence item or −1.
+
+    Evidence is always an item of the person's own, never a sensitive one. Where other people's behaviour links it to
+    the entry, `min_people` of them do: the similarity holds no other pairs.
+    """
+    names = np.array(families.names, dtype=object)[family] if len(family) else np.zeros(0, dtype=object)
+    code = np.full(len(people), "trending", dtype=object)
+    evidence = np.full(len(people), -1, dtype=np.int64)
+    bought = block.dense(block.purchases)[people, items] > 0
+    again = names == Repeat.name
+    code[again] = np.where(bought[again], "bought_before", "liked_before")
+    evidence[again] = items[again]
+    kin = families.models.get(ItemItem.name)
+    social = np.flatnonzero((names == ItemItem.name) | (names == Als.name))
+    code[social] = "similar_taste"
+    if isinstance(kin, ItemItem):
+        strength, own = _strongest(block, people[social], items[social], kin)
+        found = social[strength > 0]
+        evidence[found] = own[strength > 0]
+        paid = block.dense(block.purchases)[people[found], evidence[found]] > 0
+        code[found] = np.where(paid, "because_you_bought", "because_you_liked")
+    reading = families.models.get(Content.name)
+    alike = np.flatnonzero(names == Content.name)
+    if isinstance(reading, Content):
+        strength, own = _strongest(block, people[alike], items[alike], reading)
+        code[alike] = "similar_content"
+        evidence[alike] = np.where(strength > 0, own, -1)
+    code[names == Trending.name] = "trending"
+    return code, evidence
+
+
+def _strongest(block: Interactions, people: Ints, items: Ints, model: ItemItem | Content) -> tuple[Floats, Ints]:
+    """For each entry the person's own item that contributes most to it, and how much; of equal ones the first."""
+    own = block.evidence(block.weight)
+    sizes = np.diff(own.indptr)
+    order = np.lexsort((own.indices, -own.data, np.repeat(np.arange(len(sizes)), sizes)))
+    depth = int(min(EVIDENCE_ITEMS, sizes.max(initial=0)))
+    # people × depth: the strongest items of each person, padded with weight 0.
+    places = own.indptr[:-1, None] + np.arange(depth)[None, :]
+    real = np.arange(depth)[None, :] < sizes[:, None]
+    cells = order[np.where(real, places, 0)] if len(order) else np.zeros((len(sizes), depth), dtype=np.int64)
+    mine = np.where(real, own.indices[cells] if len(order) else 0, 0)
+    weight = np.where(real, own.data[cells] if len(order) else 0, 0).astype(np.float32)
+    strength = np.zeros(len(people), dtype=np.float32)
+    which = np.full(len(people), -1, dtype=np.int64)
+    if depth == 0:
+        return strength, which
+    for start in range(0, len(people), ENTRIES_AT_ONCE):
+        part = slice(start, start + ENTRIES_AT_ONCE)
+        theirs, item = mine[people[part]], items[part, None]
+        links = np.where(theirs == item, 0, model.link(theirs, np.broadcast_to(item, theirs.shape)))
+        pull = links * weight[people[part]]
+        top = np.argmax(pull, axis=1)
+        rows = np.arange(len(top))
+        strength[part], which[part] = pull[rows, top], theirs[rows, top]
+    return strength, which
+
+
+ENTRIES_AT_ONCE = 20_000
+"""Entries whose evidence is looked for in one go: bounds memory at EVIDENCE_ITEMS times as many numbers."""
+
+
+def _defaults(con: duckdb.DuckDBPyConnection, trained: Trained, config: Config) -> pl.DataFrame:
+    """Lists for people without one: for all, and for each country with enough people.
+
+    What is trending comes first, then the newest of the catalogue. A placement of repeats has none: who has no history
+    has nothing to repeat.
+    """
+    catalogue = trained.history.catalogue
+    public = catalogue.recommendable & (catalogue.people >= config.privacy.min_people)
+    model = trained.families.models.get(Trending.name)
+    strength = model.strength if isinstance(model, Trending) else np.zeros(len(catalogue), dtype=np.float32)
+    everywhere = np.where(public, strength, 0).astype(np.float32)
+    segments = {"all": (np.zeros(0, dtype=np.int64), everywhere), **_countries(con, trained, public, config)}
+    rows = []
+    for placement, settings in config.placements.items():
+        if settings.repeats == "only":
+            continue
+        for segment, (local, strengths) in segments.items():
+            ranked = _ranked(local, everywhere, catalogue.recommendable, catalogue.newest, settings.k)
+            for position, (item, code) in enumerate(ranked, start=1):
+                score = float(strengths[item]) if code == "popular_in_country" else float(everywhere[item])
+                rows.append((placement, "any", segment, position, catalogue.ids[item], round(score, 6), code))
+    frame = pl.DataFrame(rows, schema=SCHEMAS["default_recommendations"], orient="row")
+    return frame.sort("placement", "context", "segment", "position")
+
+
+def _ranked(local: Ints, everywhere: Floats, shown: NDArray[np.bool_], newest: Ints, k: int) -> list[tuple[int, str]]:
+    """The first k of: popular in the country, trending, newest; each item once."""
+    positions, values = blend.best(everywhere[None, :], k)
+    ranked = {int(item): "popular_in_country" for item in local[:k]}
+    for item in positions[0][values[0] > 0]:
+        ranked.setdefault(int(item), "trending")
+    for item in newest[shown[newest]][:k]:
+        ranked.setdefault(int(item), "newest")
+    return list(ranked.items())[:k]
+
+
+def _countries(
+    con: duckdb.DuckDBPyConnection, trained: Trained, public: NDArray[np.bool_], config: Config
+) -> dict[str, tuple[Ints, Floats]]:
+    """Per country with `min_people` people: its items with as many recent people there, most people first."""
+    history = trained.history
+    rows = {user: row for row, user in enumerate(history.people)}
+    lived = con.execute("SELECT user_id, country FROM staging.users WHERE country <> 'ZZ' ORDER BY 1").fetchall()
+    homes: dict[str, list[int]] = {}
+    for user, country in lived:
+        if user in rows:
+            homes.setdefault(country, []).append(rows[user])
+    found = {}
+    for country in sorted(homes):
+        if len(homes[country]) < config.privacy.min_people:
+            continue
+        there = history.take(np.array(homes[country]))
+        lately = (there.weight > 0) & (there.last_age <= DEFAULT_DAYS)
+        people = np.bincount(there.columns[lately], minlength=len(history.catalogue))
+        people = np.where(public & (people >= config.privacy.min_people), people, 0)
+        order = np.argsort(-people, kind="stable")
+        share = (people / len(homes[country])).astype(np.float32)
+        found[country] = (order[people[order] > 0], share)
+    return found
+
+
+SCHEMAS = {
+    "recommendations": {
+        "user_id": pl.String, "placement": pl.String, "context": pl.String, "position": pl.Int32, "item_id": pl.String,
+        "score": pl.Float64, "p_click": pl.Float64, "p_purchase": pl.Float64, "reason_code": pl.String,
+        "reason_item_id": pl.String, "recommender": pl.String, "user_temperature": pl.String, "slot_type": pl.String,
+        "propensity": pl.Float64, "arm": pl.String, "model_version": pl.String,
+    },
+    "short_lists": {"user_id": pl.String, "placement": pl.String, "rows": pl.Int32, "why": pl.String},
+    "default_recommendations": {
+        "placement": pl.String, "context": pl.String, "segment": pl.String, "position": pl.Int32, "item_id": pl.String,
+        "score": pl.Float64, "reason_code": pl.String,
+    },
+}  # fmt: skip
+
+
+def _empty(name: str) -> pl.DataFrame:
+    return pl.DataFrame(schema=SCHEMAS[name])
+
+
+def _write(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
+    con.register("written", frame.to_arrow())
+    try:
+        con.execute(f'CREATE SCHEMA IF NOT EXISTS marts; CREATE OR REPLACE TABLE marts."{name}" AS FROM written')
+    finally:
+        con.unregister("written")
