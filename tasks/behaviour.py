@@ -192,7 +192,7 @@ def _events(rng: Rng, crowd: Crowd, shop: Shop, week: Week, steps: Steps) -> pl.
         item_id=pl.when(~pl.col("event_type").is_in(["search", "ui_use"])).then(shop.ids.gather(steps.item)),
         value=pl.when(pl.col("event_type") == "rate").then(pl.Series(rating)),
         quantity=pl.when(bought).then(pl.Series(quantity)),
-        amount=pl.when(bought).then(pl.Series(quantity * shop.cents[week.number][steps.item]) / 100),
+        amount=pl.when(bought).then(pl.Series(quantity * shop.cents[week.number][steps.item] / 100)),
         currency=pl.when(bought).then(shop.currency.gather(steps.item)),
         dwell_seconds=pl.when(looked).then(pl.Series(dwell)), scroll_speed=pl.when(looked).then(pl.Series(scroll)),
         query_text=said.when(pl.col("event_type") == "comment").then(words(REMARKS, rng.integers(0, len(REMARKS), n))),

@@ -148,7 +148,7 @@ def open_shop(rng: Rng, n: int, days: int, seed: int, landed: Landed) -> Shop:
     spelled, undescribed, unpriced = (pl.Series(rng.random(n) < share) for share in (0.03, 0.05, 0.01))
     path = words(LEAVES, leaf)
     opened = born * WEEK * 86_400
-    sloppy = path.str.replace(" > ", ">", literal=True).str.to_lowercase()
+    sloppy = path.str.replace(" > ", "/", literal=True)
     catalogue = pl.DataFrame({
         "item_id": names, "title": titled, "description": "A " + words(STYLES, kind) + " piece from " + path,
         "category": path, "brand": words(BRANDS, brand), "tags": words(STYLES, kind) + "|" + words(NOUNS, leaf),

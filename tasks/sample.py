@@ -30,6 +30,7 @@ from tasks.marketplace import (
     open_shop,
     words,
 )  # fmt: skip
+from tasks.report import track
 
 END = date(2026, 3, 31)
 
@@ -44,7 +45,7 @@ def make(
     """Write a marketplace whose last day is `end`; the same arguments write the same bytes.
 
     Args:
-        landing: where to.
+        landing: where to; files of another market that are there already stay there, so better an empty folder.
         users: people who register.
         items: things in the catalogue by the last day.
         events: distinct, well-formed events; the dirt comes on top.
@@ -72,7 +73,7 @@ def make(
     _consents(draws(seed, 4), crowd, days, landed)
     quota = _season(start, days, events)
     owed = pl.DataFrame(schema=SCHEMA)
-    for week, first in enumerate(range(0, days, WEEK)):
+    for week, first in track(list(enumerate(range(0, days, WEEK))), "weeks", -(-days // WEEK)):
         rng = draws(seed, 5, week)
         last = min(first + WEEK, days)
         frame, owed = week_of(rng, crowd, shop, Week(week, first, quota[first:last], start, seed), owed)

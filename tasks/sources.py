@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 import duckdb
-from rich.console import Console
-from rich.progress import track
 
 from tasks.contracts import quote
 from tasks.errors import ConfigurationError, MissingInputError
+from tasks.report import track
 
 Format = Literal["parquet", "csv"]
 Importer = Callable[[Path, Path], dict[str, int]]
@@ -47,7 +46,7 @@ def import_online_retail(source: Path, landing: Path, format: Format = "parquet"
         con.execute("SET TimeZone = 'UTC'")
         columns = ", ".join(f"{name} VARCHAR" for name in ONLINE_RETAIL_COLUMNS)
         con.execute(f"CREATE TABLE invoice_lines (landed_on DATE, line BIGINT, {columns})")
-        for day, file in _shown("reading", days):
+        for day, file in track(days, "reading", len(days)):
             _read_day(con, day, file)
         try:
             for name in ("lines", "events", "items", "users"):
@@ -58,7 +57,7 @@ def import_online_retail(source: Path, landing: Path, format: Format = "parquet"
             ) from None
         files = sum(
             _write_day(con, table, day, landing / table / day.isoformat() / f"online-retail.{format}")
-            for day, _ in _shown("writing", days)
+            for day, _ in track(days, "writing", len(days))
             for table in ("events", "items", "users")
         )
         counts = con.execute("""
@@ -154,12 +153,6 @@ def _write_day(con: duckdb.DuckDBPyConnection, table: str, day: date, file: Path
 
 def _statement(dataset: str, name: str) -> str:
     return (resources.files("sql") / "sources" / dataset / f"{name}.sql").read_text(encoding="utf-8")
-
-
-def _shown(doing: str, days: list[tuple[date, Path]]) -> Iterable[tuple[date, Path]]:
-    """`days`, with progress on a terminal and silence elsewhere."""
-    console = Console(stderr=True)
-    return track(days, doing, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _literally(file: Path) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks import sample
+from tasks import ingest, lake, sample, settings
 from tasks.errors import ConfigurationError
 
 SMALL = {"users": 200, "items": 300, "events": 5_000, "days": 60, "seed": 7}
@@ -83,8 +83,7 @@ def test_another_seed_makes_another_market(made: tuple[Path, dict[str, int]], tm
 
 def test_every_line_on_disk_is_counted_and_declared(made: tuple[Path, dict[str, int]]) -> None:
     landing, counts = made
-    dirt = ("duplicate_rows", "duplicate_file_rows", "conflicts", "wrong_columns", "bad_timestamp", "nan_amount",
-            "unknown_type", "quoted_newline")  # fmt: skip
+    dirt = ("duplicate_rows", "duplicate_file_rows", "conflicts", *MALFORMED)
 
     assert len(event_lines(landing)) == counts["events_rows"] == counts["events"] + sum(counts[d] for d in dirt)
     assert counts["events"] == SMALL["events"] and all(counts[d] > 0 for d in dirt)
@@ -139,6 +138,27 @@ def test_duplicates_and_late_files_are_as_many_as_declared(made: tuple[Path, dic
     assert all(f.read_bytes() == f.with_name(f.name.replace("-resent", "")).read_bytes() for f in resent)
     assert len(late) == counts["late_files"] > 0
     assert all(f.name.split("-", 1)[1][:10] < f.parent.name for f in late)
+
+
+def test_ingest_finds_the_declared_dirt_and_no_other(made: tuple[Path, dict[str, int]], tmp_path: Path) -> None:
+    landing, counts = made
+    run = settings.open_run(landing=str(landing), lake=tmp_path, as_of=sample.END)
+    with lake.scratch(tmp_path) as room, lake.connect(room / "night.duckdb", run.config) as con:
+        found = ingest.ingest(con, run, room)
+
+    assert found.rows_in == sum(counts[f"{table}_rows"] for table in ("events", "items", "users", "consents"))
+    assert found.duplicates == counts["duplicate_rows"] + counts["duplicate_file_rows"]
+    assert found.quarantined == sum(found.reasons.values()) == sum(counts[d] for d in ("conflicts", *MALFORMED))
+    assert found.fixed["events.dwell_seconds"] == counts["negative_dwell"]
+    assert found.filled["events.device"] == counts["missing_device"]
+    assert found.standardized["events.device"] == counts["device_case"]
+    assert found.standardized["events.country"] == counts["country_names"]
+
+
+def test_amounts_are_whole_cents(made: tuple[Path, dict[str, int]]) -> None:
+    amounts = events(made[0])["amount"].drop_nulls()
+
+    assert amounts.len() > 100 and amounts.str.contains(r"^[0-9]+\.[0-9]{1,2}$").all()
 
 
 def test_nobody_acts_before_registering_and_nothing_is_bought_before_it_lands(
