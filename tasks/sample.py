@@ -54,7 +54,7 @@ def make(
         end: the last day.
 
     Returns:
-        Counts of what was written: users, items, events, anonymous, event_rows (with dirt), files, and each kind of
+        Counts of what was written: users, items, events, anonymous, files, `<table>_rows` (with dirt), and each kind of
         dirt: duplicate_rows, duplicate_files, duplicate_file_rows, conflicts, late_rows, late_files, negative_dwell,
         country_names, device_case, missing_device, impossible_birth_year, unreadable_consents, and the lines of each
         malformed kind (a quoted newline is one record on two lines).

@@ -16,7 +16,7 @@ from tasks import ingest, lake, sample, settings
 from tasks.errors import ConfigurationError
 
 SMALL = {"users": 200, "items": 300, "events": 5_000, "days": 60, "seed": 7}
-EVENTS = ["event_id", "user_id", "event_type", "item_id", "occurred_at", "value", "quantity", "amount", "currency"]
+MALFORMED = ("wrong_columns", "bad_timestamp", "nan_amount", "unknown_type", "quoted_newline")
 
 
 @pytest.fixture(scope="module")
