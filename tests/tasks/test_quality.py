@@ -10,6 +10,8 @@ from typing import Any
 
 import duckdb
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks import contracts, drift, lake, quality, settings
 from tasks.contracts import Check, Column, Contract, Layer
@@ -109,7 +111,9 @@ def failed(report: CheckReport) -> dict[str, str]:
 GOOD = "VALUES ('s', 'a', 'open', 1.0), ('s', 'b', 'closed', 1000.0), (NULL, 'a', NULL, NULL)"
 
 
-def test_a_table_that_keeps_its_contract_passes_every_check(check_offers: Callable[..., CheckReport]) -> None:
+def test_a_table_that_keeps_its_contract_passes_every_check_in_silence(
+    check_offers: Callable[..., CheckReport], capfd: pytest.CaptureFixture[str]
+) -> None:
     # when the same offer id stands once in a shop and once without a shop
     report = check_offers(GOOD, ROWS_COUNTED, Check("twin", "error", ROWS_COUNTED.type, {"max_value": 3}))
 
@@ -126,6 +130,7 @@ def test_a_table_that_keeps_its_contract_passes_every_check(check_offers: Callab
     ]
     assert {f.rows for f in report.findings} == {3}
     report.raise_for_errors("features")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -382,6 +387,18 @@ def test_stability_index_by_hand() -> None:
     assert drift.stability_index({"a": 5, None: 5}, {"a": 50, None: 50}) == 0
     new = -0.5 * math.log(0.5) + (0.5 - 1e-4) * math.log(0.5 / 1e-4)
     assert drift.stability_index({"a": 1, "b": 1}, {"a": 1}) == pytest.approx(new)
+
+
+MIX = st.dictionaries(st.sampled_from("abcde"), st.integers(1, 10**6), min_size=1)
+
+
+@given(one=MIX, other=MIX)
+def test_stability_index_is_a_distance(one: dict[object, int], other: dict[object, int]) -> None:
+    index = drift.stability_index(one, other)
+
+    assert 0 <= index < 100
+    assert index == pytest.approx(drift.stability_index(other, one))
+    assert drift.stability_index(one, {kind: 3 * n for kind, n in one.items()}) == 0
 
 
 @pytest.mark.parametrize(("copies", "passed"), [(200, False), (2, True)])
