@@ -196,4 +196,4 @@ def _events(rng: Rng, crowd: Crowd, shop: Shop, week: Week, steps: Steps) -> pl.
         currency=pl.when(bought).then(shop.currency.gather(steps.item)),
         dwell_seconds=pl.when(looked).then(pl.Series(dwell)), scroll_speed=pl.when(looked).then(pl.Series(scroll)),
         query_text=said.when(pl.col("event_type") == "comment").then(words(REMARKS, rng.integers(0, len(REMARKS), n))),
-    ).select(*SCHEMA)  # fmt: skip
+    ).select(*SCHEMA).cast(SCHEMA)  # fmt: skip

@@ -135,10 +135,12 @@ def _consents(rng: Rng, crowd: Crowd, days: int, landed: Landed) -> None:
         taken_back = np.arange(len(who)) >= len(said)
         seconds = np.where(taken_back, when * 86_400 + 43_200, crowd.signup[who])
         parts.append(pl.DataFrame({
-            "day": when, "user_id": crowd.ids.gather(who), "purpose": purpose,
+            "day": pl.Series(when, dtype=pl.Int64), "user_id": crowd.ids.gather(who),
+            "purpose": words((purpose,), np.zeros(len(who), dtype=np.int64)),
             "granted": words(("true", "false", "perhaps"), answers),
             "recorded_at": instants(landed.start, seconds).dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "policy_version": "2025-1", "source": words(("registration", "settings"), taken_back.astype(np.int64)),
+            "policy_version": words(("2025-1", "2025-2"), taken_back.astype(np.int64)),
+            "source": words(("registration", "settings"), taken_back.astype(np.int64)),
         }))  # fmt: skip
     decisions = pl.concat(parts)
     for d in range(days):

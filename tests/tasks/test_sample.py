@@ -221,7 +221,14 @@ def test_every_kind_of_file_and_signal_shows_up(made: tuple[Path, dict[str, int]
     assert max(folders)[:10] <= sample.END.isoformat()
 
 
-def test_more_days_end_on_the_same_day_and_too_little_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seed", "days"), [(0, 14), (1, 15), (2, 400)])
+def test_the_smallest_market_has_all_its_events(tmp_path: Path, seed: int, days: int) -> None:
+    counts = sample.make(tmp_path, users=20, items=50, events=500, days=days, seed=seed)
+
+    assert counts["events"] == events(tmp_path).height == 500
+
+
+def test_the_last_day_is_the_one_asked_for_and_too_little_is_refused(tmp_path: Path) -> None:
     sample.make(tmp_path, users=20, items=50, events=500, days=14, seed=1, end=date(2011, 11, 10))
 
     assert max(f.name for f in (tmp_path / "events").iterdir())[:10] == "2011-11-10"
