@@ -7,7 +7,6 @@
 The first line names the columns, `-` is null, and DuckDB reads each cell as its column's type.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,20 +31,20 @@ STAGED = {
 }  # fmt: skip
 
 # What a cell says where the text has no such column.
-UNSAID: dict[str, Callable[[int], str]] = {
-    "event_id": lambda row: f"e{row:03}",
-    "event_type": lambda row: "view",
-    "landed_on": lambda row: "2026-02-01 00:00:00+00",
-    "first_landed_on": lambda row: "2026-02-01 00:00:00+00",
-    "landed_file": lambda row: "a.csv",
-    "landed_row": str,
-    "review_status": lambda row: "approved",
-    "sensitive": lambda row: "false",
-    "recommendable": lambda row: "true",
-    "price_filled": lambda row: "false",
-    "first_at": lambda row: "2026-02-01 00:00:00+00",
-    "last_at": lambda row: "2026-02-01 00:00:00+00",
-} | {count: lambda row: "0" for count in ("events", "purchases", "quantity", "days")}
+UNSAID: dict[str, str] = {
+    "event_id": "e{row:03}",
+    "event_type": "view",
+    "landed_on": "2026-02-01 00:00:00+00",
+    "first_landed_on": "2026-02-01 00:00:00+00",
+    "landed_file": "a.csv",
+    "landed_row": "{row}",
+    "review_status": "approved",
+    "sensitive": "false",
+    "recommendable": "true",
+    "price_filled": "false",
+    "first_at": "2026-02-01 00:00:00+00",
+    "last_at": "2026-02-01 00:00:00+00",
+} | dict.fromkeys(("events", "purchases", "quantity", "days"), "0")
 
 
 @dataclass
@@ -58,7 +57,7 @@ class Night:
     def given(self, relation: str, text: str) -> None:
         """Create `relation` with the columns that its layer promises and the rows of `text`."""
         types = columns_of(relation)
-        header, *lines = cells(text)
+        header, lines = cells(text)
         assert set(header) <= set(types), f"{relation} has no {set(header) - set(types)}"
         unsaid = [c for c in types if c not in header and c in UNSAID]
         schema = relation.split(".", maxsplit=1)[0]
@@ -66,7 +65,7 @@ class Night:
         self.con.execute(f"CREATE OR REPLACE TABLE {relation} ({', '.join(f'{c} {t}' for c, t in types.items())})")
         named = [*header, *unsaid]
         for number, line in enumerate(lines, start=1):
-            values = [*line, *(UNSAID[c](number) for c in unsaid)]
+            values = [*line, *(UNSAID[c].format(row=number) for c in unsaid)]
             marks = ", ".join(f"CAST(? AS {types[c]})" for c in named)
             self.con.execute(f"INSERT INTO {relation} ({', '.join(named)}) VALUES ({marks})", values)
         if "occurred_on" in types and "occurred_on" not in header:
@@ -89,7 +88,7 @@ class Night:
 
     def shows(self, relation: str, text: str) -> None:
         """The columns that `text` names hold its rows, in its order and no others."""
-        header, *lines = cells(text)
+        header, lines = cells(text)
         facts = self.con.execute(f"DESCRIBE {relation}").fetchall()
         types = {str(row[0]): str(row[1]) for row in facts}
         marks = ", ".join(f"CAST(? AS {types[c]})" for c in header)
@@ -102,11 +101,12 @@ class Night:
         self.run = replace(self.run, config=self.run.config.model_copy(update={section: changed}))
 
 
-def cells(text: str) -> list[list[str | None]]:  # the header, too, is a line of cells
+def cells(text: str) -> tuple[list[str], list[list[str | None]]]:
+    """The header and the lines below it."""
     lines = [line for line in text.strip().splitlines() if line.strip()]
     split = [[cell.strip() for cell in line.split("|")] for line in lines]
     assert all(len(line) == len(split[0]) for line in split), "every line needs every cell"
-    return [[None if cell == "-" else cell for cell in line] for line in split]
+    return split[0], [[None if cell == "-" else cell for cell in line] for line in split[1:]]
 
 
 def columns_of(relation: str) -> dict[str, str]:
@@ -115,7 +115,7 @@ def columns_of(relation: str) -> dict[str, str]:
     if schema == "staging" and name == "people":
         return STAGED["people"]
     layer: contracts.Layer = "landing" if schema in {"history", "staging"} else "features"
-    types = {c.name: c.type for c in contracts.load(layer, name).columns}
+    types = {c.name: c.type for c in contracts.load(layer, "events" if name == "activity" else name).columns}
     return types | (LANDED if schema == "history" else STAGED[name] if schema == "staging" else {})
 
 
