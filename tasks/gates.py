@@ -144,19 +144,19 @@ def _catalogue(scene: _Scene) -> Verdict:
 
 
 def _evaluation(scene: _Scene) -> Verdict:
-    """The blend is not worse than the best baseline beyond both intervals."""
-    if not scene.has("marts.model_runs", "model", "role", "test_ndcg_10", "test_ndcg_10_low", "test_ndcg_10_high"):
+    """At no placement is the blend worse than the best baseline beyond both intervals; the verdict shows the worst."""
+    if not scene.has("marts.model_runs", "placement", "role", "test_ndcg_10_low", "test_ndcg_10_high"):
         return _skipped("evaluation", "no figures")
     figures = scene.con.execute(
-        "SELECT role, test_ndcg_10_low, test_ndcg_10_high FROM marts.model_runs "
-        "WHERE role IN ('blend', 'baseline') AND isfinite(test_ndcg_10_low) AND isfinite(test_ndcg_10_high)"
+        "SELECT max(test_ndcg_10_high) FILTER (role = 'blend') AS blend, "
+        "max(test_ndcg_10_low) FILTER (role = 'baseline') AS baseline, placement FROM marts.model_runs "
+        "WHERE isfinite(test_ndcg_10_low) AND isfinite(test_ndcg_10_high) GROUP BY placement "
+        "HAVING blend IS NOT NULL AND baseline IS NOT NULL ORDER BY blend - baseline, placement LIMIT 1"
     ).fetchall()
-    blend = [high for role, _, high in figures if role == "blend"]
-    baselines = [low for role, low, _ in figures if role == "baseline"]
-    if not blend or not baselines:
+    if not figures:
         return _skipped("evaluation", "too_little_data")
-    observed, needed = float(min(blend)), float(max(baselines))
-    note = "upper end of the blend's NDCG@10 against the lower end of the best baseline's"
+    observed, needed, placement = figures[0]
+    note = f"upper end of the blend's NDCG@10 at {placement} against the lower end of the best baseline's"
     return Verdict("evaluation", observed >= needed, observed, needed, note=note)
 
 

@@ -77,7 +77,7 @@ def publish(
     described = serving.ratio_views() if views is None else views
     with _opened(source, run.config) as con:
         try:
-            con.execute("CREATE OR REPLACE SCHEMA publication")
+            con.execute("DROP SCHEMA IF EXISTS publication CASCADE; CREATE SCHEMA publication")
             buckets = bucket_count(run.lake, run.config)
             parts = [part for contract in chosen for part in content.arrange(con, contract, buckets)]
             verdicts = tuple(gates.judge(con, run.config, _earlier(run)))

@@ -233,7 +233,7 @@ def test_every_mart_that_has_a_contract_can_be_published_with_the_views_of_the_h
 
 def test_a_failed_gate_publishes_nothing_and_yesterday_stays(tmp_path: Path) -> None:
     yesterday = put(tmp_path, "2011-11-09")
-    with pytest.raises(BlockedError, match="people is 0[.]25"):
+    with pytest.raises(BlockedError, match=r"people is 0\.25"):
         put(tmp_path, "2011-11-10", people=10)
     assert current(tmp_path) == yesterday.publication
     assert [f.name for f in (tmp_path / "publications").iterdir()] == [yesterday.publication]
