@@ -34,14 +34,14 @@ REFERRERS = ("direct", "search", "newsletter", "social")
 REMARKS = ("just what I was looking for", "smaller than I thought", "is it dishwasher safe?", "arrived well packed")
 
 # One event as it travels: the contract's columns, then what only the maker needs.
-SCHEMA = {
+SCHEMA = pl.Schema({
     "event_id": pl.String, "user_id": pl.String, "event_type": pl.String, "item_id": pl.String,
     "occurred_at": pl.String,
     "value": pl.Float64, "quantity": pl.Int64, "amount": pl.Float64, "currency": pl.String, "dwell_seconds": pl.Float64,
     "scroll_speed": pl.Float64, "query_text": pl.String, "session_id": pl.String, "device": pl.String,
     "country": pl.String, "region": pl.String, "referrer": pl.String,
     "country_name": pl.String, "day": pl.Int64, "at": pl.Int64,
-}  # fmt: skip
+})  # fmt: skip
 
 # What people do with one thing they look at: the steps, and how often when it is far from and near to their taste.
 JOURNEYS: tuple[tuple[tuple[str, ...], float, float], ...] = (

@@ -221,7 +221,7 @@ def test_every_kind_of_file_and_signal_shows_up(made: tuple[Path, dict[str, int]
     assert max(folders)[:10] <= sample.END.isoformat()
 
 
-@pytest.mark.parametrize(("seed", "days"), [(0, 14), (1, 15), (2, 400)])
+@pytest.mark.parametrize(("seed", "days"), [(0, 14), (1, 15), (2, 150)])
 def test_the_smallest_market_has_all_its_events(tmp_path: Path, seed: int, days: int) -> None:
     counts = sample.make(tmp_path, users=20, items=50, events=500, days=days, seed=seed)
 
