@@ -34,10 +34,9 @@ def open_history(con: duckdb.DuckDBPyConnection, run: Run) -> dict[str, int]:
         ConfigurationError: the configured purposes are not those that this door knows.
     """
     sql.build(con, "staging", params(run, run.as_of))
-    counts = con.execute(
+    (counts,) = con.execute(
         f"SELECT {', '.join(f'count(*) FILTER (WHERE NOT {purpose})' for purpose in PURPOSES)} FROM staging.people"
-    ).fetchone()
-    assert counts is not None
+    ).fetchall()
     return dict(zip(PURPOSES, counts, strict=True))
 
 

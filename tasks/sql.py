@@ -47,7 +47,10 @@ def build_one(con: duckdb.DuckDBPyConnection, layer: str, name: str, params: Map
     """
     select = text(layer, name)
     try:
-        (statement,) = con.extract_statements(select)
+        statements = con.extract_statements(select)
+        if len(statements) != 1:
+            raise ConfigurationError(f"sql/{layer}/{name}.sql must hold exactly one SELECT")
+        statement = statements[0]
         missing = sorted(statement.named_parameters - params.keys())
         if missing:
             raise ConfigurationError(f"sql/{layer}/{name}.sql needs a value for ${', $'.join(missing)}")
@@ -56,14 +59,12 @@ def build_one(con: duckdb.DuckDBPyConnection, layer: str, name: str, params: Map
             f'CREATE OR REPLACE TABLE "{layer}"."{name}" AS {statement.query}',
             {key: params[key] for key in statement.named_parameters},
         )
-        rows = con.execute(f'SELECT count(*) FROM "{layer}"."{name}"').fetchone()
+        # fetchall, not fetchone: a result that is not read to its end occupies the connection.
+        ((rows,),) = con.execute(f'SELECT count(*) FROM "{layer}"."{name}"').fetchall()
     except duckdb.Error as problem:
         said = f": {str(problem).splitlines()[0]}" if isinstance(problem, _SAYS_NO_VALUE) else ""
         raise TailorbirdError(f"{layer}.{name}: DuckDB stopped with {type(problem).__name__}{said}") from None
-    except ValueError:
-        raise ConfigurationError(f"sql/{layer}/{name}.sql must hold exactly one SELECT") from None
-    assert rows is not None
-    return int(rows[0])
+    return int(rows)
 
 
 @cache

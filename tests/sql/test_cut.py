@@ -119,7 +119,7 @@ def test_the_past_fills_every_table(known: Rows) -> None:
     assert [name for name, found in known.items() if not found] == []
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(future)
 def test_what_comes_after_the_run_changes_nothing(
     known: Rows, events: list[tuple[tuple[datetime, datetime], int, int, str]]

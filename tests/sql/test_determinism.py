@@ -31,7 +31,7 @@ def tables(threads: int, *, order: str) -> dict[str, pa.Table]:
     night.open()
     features.build(night.con, night.run, CUT)
     features.build_marts(night.con, night.run)
-    found = {f"{layer}.{name}": night.con.execute(f"FROM {layer}.{name}").to_arrow_table()
+    found = {f"{layer}.{name}": night.con.sql(f"FROM {layer}.{name}").to_arrow_table()
              for layer in sql.LAYERS[1:] for name in sql.names(layer)}  # fmt: skip
     night.con.close()
     return found
