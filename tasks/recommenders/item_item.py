@@ -12,8 +12,10 @@ import scipy.sparse as sp
 from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError
 from tasks.settings import Config
 
-UNIT = 1 << 12
-"""Weights are whole multiples of 1 / UNIT, so that co-counts are integers: exact in any order of the people."""
+UNIT = 1 << 8
+"""A fresh weight is a whole multiple of 1 / UNIT; what is too old for half of one is gone, and costs nothing."""
+FINE = 1 << 20
+"""The same of a weight that is normalised by its person. Both whole: co-counts are exact in any order of people."""
 LEAST_DEGREE = 0.3
 """Of a person, in fresh items: below, one old item would be normalised up to a strong voice."""
 
@@ -38,19 +40,19 @@ class ItemItem:
     def fit(cls, history: Interactions, config: Config) -> Self:
         settings = config.recommenders.item_item
         fresh = history.fresh(settings.half_life_days)
-        x = history.evidence(np.where(recent(history, settings.max_items), fresh, 0))
-        x.data = np.maximum(np.rint(x.data * UNIT), 1).astype(np.float32)
+        x = history.evidence(np.rint(np.where(recent(history, settings.max_items), fresh, 0) * UNIT))
         degree = np.asarray(x.sum(axis=1)).ravel() / UNIT
         voice = np.maximum(degree, LEAST_DEGREE) ** -settings.person_exponent
         each = np.repeat(voice, np.diff(x.indptr))
-        y = sp.csr_array((np.maximum(np.rint(x.data * each), 1).astype(np.int64), x.indices, x.indptr), shape=x.shape)
+        voiced = np.maximum(np.rint(x.data / UNIT * each * FINE), 1).astype(np.int64)
+        y = sp.csr_array((voiced, x.indices, x.indptr), shape=x.shape)
         together = _co_counts(y, x.astype(np.int64), config.privacy.min_people)
         if not together.nnz:
             raise TooLittleDataError(f"no two items are shared by {config.privacy.min_people} people")
-        mass = np.maximum(np.asarray(y.sum(axis=0)).ravel() / UNIT, 1 / UNIT)
+        mass = np.maximum(np.asarray(y.sum(axis=0)).ravel() / FINE, 1 / FINE)
         rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
         scale = mass[rows] ** settings.own_exponent * mass[together.indices] ** settings.other_exponent
-        values = (together.data / UNIT**2 / scale).astype(np.float32)
+        values = (together.data / (UNIT * FINE) / scale).astype(np.float32)
         similarity = sp.csr_array((values, together.indices, together.indptr), shape=together.shape)
         return cls(_nearest(similarity, settings.neighbours))
 
