@@ -74,7 +74,6 @@ def publish(
         BlockedError: a gate failed; nothing was written.
     """
     chosen = sorted(contracts.all_of("marts") if tables is None else tables, key=lambda c: c.name)
-    described = serving.ratio_views() if views is None else views
     with _opened(source, run.config) as con:
         try:
             con.execute("DROP SCHEMA IF EXISTS publication CASCADE; CREATE SCHEMA publication")
@@ -85,9 +84,18 @@ def publish(
             content_hash = content.hash_of(chosen, parts)
             name = f"{run.label}-{content_hash[:12]}"
             home = run.lake / "publications" / name
+            facts = {
+                "publication": name,
+                "as_of": run.label,
+                "cut": run.as_of.astimezone(UTC).isoformat(),
+                "content_hash": content_hash,
+                "views": dict(serving.ratio_views() if views is None else views),
+            }
             fresh = not intact(home)
             if fresh:
-                _build(con, run, home, chosen, parts, described, content_hash)
+                _build(con, run, home, chosen, parts, facts)
+            else:
+                _describe(home, chosen, facts)
         finally:
             con.execute("DROP SCHEMA IF EXISTS publication CASCADE")
     if not serving.fits(home):
@@ -195,26 +203,17 @@ def _build(
     home: Path,
     chosen: Sequence[Contract],
     parts: Sequence[content.Part],
-    views: Mapping[str, str],
-    content_hash: str,
+    facts: Mapping[str, Any],
 ) -> None:
-    """Write the files and the manifest beside `home`, then rename."""
+    """Write the files and the manifest beside `home`, make them durable, then rename."""
     staging = home.parent / f".staging-{secrets.token_hex(4)}"
     staging.mkdir(parents=True)
     try:
         by_name = {c.name: c for c in chosen}
         with ThreadPoolExecutor(min(WRITERS, run.config.run.threads)) as pool:
             written = list(pool.map(lambda p: content.write(con, staging, home.name, by_name[p.table], p), parts))
-        manifest = {
-            "publication": home.name,
-            "as_of": run.label,
-            "cut": run.as_of.astimezone(UTC).isoformat(),
-            "content_hash": content_hash,
-            "tables": {c.name: _entry(c, [f for f, p in zip(written, parts, strict=True) if p.table == c.name])
-                       for c in chosen},
-            "views": dict(views),
-        }  # fmt: skip
-        write_atomically(staging / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
+        files = {c.name: [f for f, p in zip(written, parts, strict=True) if p.table == c.name] for c in chosen}
+        _write_manifest(staging, {**facts, "tables": {c.name: _entry(c, files[c.name]) for c in chosen}})
         for folder in (f for f in staging.rglob("*") if f.is_dir()):
             sync_folder(folder)
         if home.exists():
@@ -223,6 +222,14 @@ def _build(
         sync_folder(home.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _describe(home: Path, chosen: Sequence[Contract], facts: Mapping[str, Any]) -> None:
+    """Bring what the manifest says of the same rows up to date: comments and views may have changed since."""
+    old = _manifest(home) or {}
+    new = {**facts, "tables": {c.name: _entry(c, old["tables"][c.name]["files"]) for c in chosen}}
+    if new != old:
+        _write_manifest(home, new)
 
 
 def _entry(contract: Contract, files: list[dict[str, Any]]) -> dict[str, Any]:
@@ -302,6 +309,10 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
         return manifest if manifest["publication"] == folder.name and _files(manifest) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def _files(manifest: dict[str, Any]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ import duckdb
 
 from tasks.contracts import quote
 from tasks.errors import ConfigurationError
-from tasks.lake import sync_folder
+from tasks.lake import sha256, sync_folder
 
 NAME = "serving.duckdb"
 
@@ -68,13 +68,14 @@ def write(folder: Path) -> None:
 
 
 def fits(folder: Path) -> bool:
-    """Whether the serving file is there, opens, and names the files of this folder, not of where the lake once was."""
+    """Whether the serving file is there, opens, and says what this folder's manifest says of this folder's files."""
     file = folder / NAME
     if not file.is_file():
         return False
+    told = (str(folder.absolute()), sha256(folder / "manifest.json"))
     try:
         with duckdb.connect(str(file), read_only=True) as connection:
-            return connection.execute("SELECT folder FROM publication").fetchall() == [(str(folder.absolute()),)]
+            return connection.execute("SELECT folder, manifest_sha256 FROM publication").fetchall() == [told]
     except duckdb.Error:
         return False
 
@@ -106,6 +107,7 @@ def _publication(folder: Path, manifest: dict[str, Any]) -> str:
         "cut": f"TIMESTAMPTZ {quote(manifest['cut'])}",
         "content_hash": quote(manifest["content_hash"]),
         "folder": quote(str(folder.absolute())),
+        "manifest_sha256": quote(sha256(folder / "manifest.json")),
     }
     return "CREATE VIEW publication AS SELECT " + ", ".join(f"{value} AS {name}" for name, value in facts.items())
 

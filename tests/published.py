@@ -16,6 +16,9 @@ from tasks.settings import Config, Run, load_config, open_run
 PROPERTIES = {"subject": "none", "purpose": "personalization", "retention": "x", "erase": "x", "prove": "x"}
 ROWS = 7
 
+# Between two reads of one reader: it must not starve the writer of the test machine's cores.
+PAUSE_SECONDS = 0.02
+
 
 def column(name: str, kind: str = "VARCHAR", key: int | None = None) -> Column:
     return Column(name, kind, f"What {name} is", "behaviour", key is not None, key, (), None, None)
@@ -125,4 +128,5 @@ def read_until(lake: Path, until: float, pipe: Connection) -> None:
             torn += rows[0][1] > 0 or rows[0][0] == 0
         except duckdb.Error:
             errors += 1
+        time.sleep(PAUSE_SECONDS)
     pipe.send((reads, torn, errors))

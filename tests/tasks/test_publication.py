@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tasks import contracts, publication, serving
 from tasks.errors import BlockedError, ConfigurationError
 from tasks.lake import connect
 from tests.published import (
+    DEFAULTS,
     LISTS,
     ROWS,
     TABLES,
@@ -165,6 +167,16 @@ def test_a_view_of_something_that_is_not_published_is_a_mistake_in_the_configura
     with pytest.raises(ConfigurationError, match="views cannot be made"):
         publication.publish(filled(word="new"), night(tmp_path), TABLES, {"odd": "SELECT * FROM nowhere"})
     assert current(tmp_path) == before.publication
+
+
+def test_a_new_comment_or_view_reaches_rows_that_did_not_change(tmp_path: Path) -> None:
+    first = put(tmp_path)
+    reworded = replace(LISTS, description="Said better.", fingerprint="another")
+    again = publication.publish(filled(), night(tmp_path), (reworded, DEFAULTS), {"people": "SELECT 1 AS one"})
+    assert (again.publication, again.status) == (first.publication, "unchanged")
+    ((said,),) = served(tmp_path, "SELECT comment FROM duckdb_views() WHERE view_name = 'recommendations'")
+    assert said.startswith("Said better.")
+    assert served(tmp_path, "FROM people") == [(1,)]
 
 
 def test_older_duckdb_can_open_the_serving_file(tmp_path: Path) -> None:
