@@ -1,6 +1,7 @@
 """The promises of the SQL runner: order comes from the SQL, parameters are bound, and no value leaves in an error."""
 
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -24,7 +25,8 @@ def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An `sql` folder of the test's own."""
     for layer in sql.LAYERS:
         (tmp_path / layer).mkdir()
-    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    real = resources.files
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path if package == "sql" else real(package))
     forget()
     yield tmp_path
     forget()
