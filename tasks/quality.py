@@ -6,6 +6,7 @@ rules. Only counts come back, never a value: results are kept without samples, a
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -261,6 +262,7 @@ def _expectation(rule: Check) -> Any:
 def _great_expectations() -> tuple[Any, tuple[type[Exception], ...]]:
     """The library and what it raises; imported at the first check, because it takes seconds."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it tells of each temporary folder
     import great_expectations as gx
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from sqlalchemy.exc import SQLAlchemyError
