@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tasks import publication, serving
+from tasks import publication, serving, shelf
 from tasks.errors import TailorbirdError
 from tasks.lake import read_manifest, verify
 from tasks.settings import Config
@@ -91,7 +91,7 @@ def _publications(lake: Path, problems: list[str], *, mend: bool) -> list[dict[s
 
 
 def _publication(folder: Path, known: publication.Publication, problems: list[str], *, mend: bool) -> dict[str, Any]:
-    intact = publication.intact(folder)
+    intact = shelf.intact(folder)
     fits = intact and serving.fits(folder)
     mended = False
     if not intact:

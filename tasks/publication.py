@@ -6,8 +6,6 @@ renamed, given its serving file and only then pointed to: killed at any instant,
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import shutil
 import time
@@ -21,10 +19,10 @@ from typing import Any
 
 import duckdb
 
-from tasks import content, contracts, gates, serving
+from tasks import content, contracts, gates, serving, shelf
 from tasks.contracts import Contract
 from tasks.errors import BlockedError, ConfigurationError
-from tasks.lake import bucket_count, connect, sha256, sync_folder, write_atomically
+from tasks.lake import bucket_count, connect, sync_folder
 from tasks.settings import Config, Run
 
 # One file per person bucket makes hundreds of small COPYs, each too small to use more than one core.
@@ -56,7 +54,7 @@ class Publication:
     rows: int
     current: bool
     complete: bool
-    """Whether the manifest is readable and every file is there; `verify` reads the bytes as well."""
+    """Whether the manifest is readable and every file is there; `shelf.intact` reads the bytes as well."""
 
 
 def publish(
@@ -91,7 +89,7 @@ def publish(
                 "content_hash": content_hash,
                 "views": dict(serving.ratio_views() if views is None else views),
             }
-            fresh = not intact(home)
+            fresh = not shelf.intact(home)
             if fresh:
                 _build(con, run, home, chosen, parts, facts)
             else:
@@ -100,17 +98,17 @@ def publish(
             con.execute("DROP SCHEMA IF EXISTS publication CASCADE")
     if not serving.fits(home):
         serving.write(home)
-    moved = _point(run.lake, name) if _may_move(run) else False
+    moved = shelf.point(run.lake, name) if _may_move(run) else False
     rows = {c.name: sum(p.rows for p in parts if p.table == c.name) for c in chosen}
     return Published(name, content_hash, "published" if fresh or moved else "unchanged", rows, verdicts)
 
 
 def publications(lake: Path) -> list[Publication]:
     """Every publication, oldest as_of first; within one as_of by id."""
-    here = _current(lake)
+    here = shelf.current(lake)
     found = []
-    for folder in _folders(lake):
-        manifest = _manifest(folder) or {"as_of": "", "cut": "", "content_hash": "", "tables": {}}
+    for folder in shelf.folders(lake):
+        manifest = shelf.read_manifest(folder) or {"as_of": "", "cut": "", "content_hash": "", "tables": {}}
         found.append(
             Publication(
                 id=folder.name,
@@ -119,7 +117,7 @@ def publications(lake: Path) -> list[Publication]:
                 content_hash=manifest["content_hash"],
                 rows=sum(table["rows"] for table in manifest["tables"].values()),
                 current=folder.name == here,
-                complete=_complete(folder),
+                complete=shelf.complete(folder),
             )
         )
     return sorted(found, key=lambda p: (p.cut, p.id))
@@ -143,12 +141,12 @@ def rollback(lake: Path, to: str | None = None, *, dry_run: bool = False) -> Pub
     if target is None:
         raise ConfigurationError(f"{lake}: there is no {'such' if to else 'earlier'} publication; see `publications`")
     folder = lake / "publications" / target.id
-    if not intact(folder):
+    if not shelf.intact(folder):
         raise BlockedError(f"publications/{target.id}: is damaged; roll back to another one")
     if not dry_run:
         if not serving.fits(folder):
             serving.write(folder)
-        _point(lake, target.id)
+        shelf.point(lake, target.id)
     return target
 
 
@@ -161,7 +159,7 @@ def prune(lake: Path, config: Config) -> list[str]:
         # Making a publication and taking the pointer from it both touch its folder. Age decides nothing about content.
         age = time.time() - folder.stat().st_mtime
         if not old.current and age > config.lake.grace_seconds:
-            _discard(folder)
+            shelf.discard(folder)
             removed.append(old.id)
     return removed
 
@@ -169,23 +167,15 @@ def prune(lake: Path, config: Config) -> list[str]:
 def sweep(lake: Path) -> list[str]:
     """Remove what killed runs left: staging and trash folders, publications never finished, half-made pointers."""
     home = lake / "publications"
-    here = _current(lake)
-    broken = [f for f in _folders(lake) if f.name != here and not _complete(f)]
+    here = shelf.current(lake)
+    broken = [f for f in shelf.folders(lake) if f.name != here and not shelf.complete(f)]
     leftovers = [*home.glob(".staging-*"), *home.glob(".trash-*"), *broken]
     for folder in leftovers:
-        _discard(folder)
+        shelf.discard(folder)
     links = [*lake.glob(".current.*"), *lake.glob(f".{serving.NAME}.*")]
     for link in links:
         link.unlink()
     return sorted(f.name for f in [*leftovers, *links])
-
-
-def intact(folder: Path) -> bool:
-    """Whether every file of the publication's manifest is there with the bytes that were written."""
-    manifest = _manifest(folder)
-    return manifest is not None and all(
-        (path := folder / file["path"]).is_file() and sha256(path) == file["sha256"] for file in _files(manifest)
-    )
 
 
 @contextmanager
@@ -213,11 +203,11 @@ def _build(
         with ThreadPoolExecutor(min(WRITERS, run.config.run.threads)) as pool:
             written = list(pool.map(lambda p: content.write(con, staging, home.name, by_name[p.table], p), parts))
         files = {c.name: [f for f, p in zip(written, parts, strict=True) if p.table == c.name] for c in chosen}
-        _write_manifest(staging, {**facts, "tables": {c.name: _entry(c, files[c.name]) for c in chosen}})
+        shelf.write_manifest(staging, {**facts, "tables": {c.name: _entry(c, files[c.name]) for c in chosen}})
         for folder in (f for f in staging.rglob("*") if f.is_dir()):
             sync_folder(folder)
         if home.exists():
-            _discard(home)
+            shelf.discard(home)
         staging.rename(home)
         sync_folder(home.parent)
     finally:
@@ -226,10 +216,10 @@ def _build(
 
 def _describe(home: Path, chosen: Sequence[Contract], facts: Mapping[str, Any]) -> None:
     """Bring what the manifest says of the same rows up to date: comments and views may have changed since."""
-    old = _manifest(home) or {}
+    old = shelf.read_manifest(home) or {}
     new = {**facts, "tables": {c.name: _entry(c, old["tables"][c.name]["files"]) for c in chosen}}
     if new != old:
-        _write_manifest(home, new)
+        shelf.write_manifest(home, new)
 
 
 def _entry(contract: Contract, files: list[dict[str, Any]]) -> dict[str, Any]:
@@ -259,77 +249,11 @@ def _earlier(run: Run) -> gates.Earlier | None:
         return None
     newest = max(known, key=lambda p: (p.cut, p.current, p.id))
     folder = run.lake / "publications" / newest.id
-    tables = (_manifest(folder) or {})["tables"]
+    tables = (shelf.read_manifest(folder) or {})["tables"]
     return gates.Earlier(newest.id, {name: serving.relation(folder, table) for name, table in tables.items()})
 
 
 def _may_move(run: Run) -> bool:
-    here = _current(run.lake)
-    manifest = _manifest(run.lake / "publications" / here) if here else None
+    here = shelf.current(run.lake)
+    manifest = shelf.read_manifest(run.lake / "publications" / here) if here else None
     return manifest is None or run.as_of >= datetime.fromisoformat(manifest["cut"])
-
-
-def _point(lake: Path, publication: str) -> bool:
-    """Make `publication` the current one; False if it was."""
-    _link(lake / serving.NAME, Path("current") / serving.NAME)
-    here = _current(lake)
-    if here == publication:
-        return False
-    if here and (old := lake / "publications" / here).is_dir():
-        os.utime(old)
-    _link(lake / "current", Path("publications") / publication)
-    return True
-
-
-def _link(link: Path, target: Path) -> None:
-    """Make `link` a symbolic link to `target`, in one step."""
-    if link.is_symlink() and link.readlink() == target:
-        return
-    fresh = link.with_name(f".{link.name}.{secrets.token_hex(4)}")
-    fresh.symlink_to(target)
-    fresh.replace(link)
-    sync_folder(link.parent)
-
-
-def _current(lake: Path) -> str | None:
-    link = lake / "current"
-    return link.readlink().name if link.is_symlink() else None
-
-
-def _folders(lake: Path) -> list[Path]:
-    home = lake / "publications"
-    return sorted(f for f in home.iterdir() if not f.name.startswith(".")) if home.is_dir() else []
-
-
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the publication in `folder`, or nothing if it cannot be this publication's."""
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        datetime.fromisoformat(manifest["cut"])
-        return manifest if manifest["publication"] == folder.name and _files(manifest) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
-
-
-def _files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    return [file for table in manifest["tables"].values() for file in table["files"]]
-
-
-def _complete(folder: Path) -> bool:
-    manifest = _manifest(folder)
-    return (
-        manifest is not None
-        and (folder / serving.NAME).is_file()
-        and all((p := folder / f["path"]).is_file() and p.stat().st_size == f["bytes"] for f in _files(manifest))
-    )
-
-
-def _discard(folder: Path) -> None:
-    """Remove a folder; killed on the way it is trash, never half a publication."""
-    trash = folder.with_name(f".trash-{secrets.token_hex(4)}")
-    folder.rename(trash)
-    shutil.rmtree(trash)

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tasks import publication
+from tasks import publication, shelf
 from tests.published import TABLES, fill, filled, night, publish_when_told, read_until, settings
 
 # Clean children that already know the packages: a fork of this process would inherit DuckDB's locks, a fresh
@@ -100,7 +100,7 @@ def killed_at_random(folder: Path, kills: int) -> None:
         assert again.content_hash == clean.content_hash
         assert sorted(f.name for f in (lake / "publications").iterdir()) == [yesterday.publication, clean.publication]
         assert sorted(f.name for f in lake.iterdir()) == ["current", "lake.json", "publications", "serving.duckdb"]
-        assert all(publication.intact(f) for f in (lake / "publications").iterdir())
+        assert all(shelf.intact(f) for f in (lake / "publications").iterdir())
 
         # (and once more from yesterday)
         publication.rollback(lake)

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tasks import contracts, publication, serving
+from tasks import contracts, publication, serving, shelf
 from tasks.errors import BlockedError, ConfigurationError
 from tasks.lake import connect
 from tests.published import (
@@ -46,9 +46,9 @@ def current(lake: Path) -> str:
 
 
 def digests(lake: Path) -> dict[str, str]:
-    manifest = publication._manifest((lake / "current").resolve())
+    manifest = shelf.read_manifest((lake / "current").resolve())
     assert manifest
-    return {file["path"]: file["sha256"] for file in publication._files(manifest)}
+    return {file["path"]: file["sha256"] for file in shelf.files(manifest)}
 
 
 def test_the_same_rows_are_the_same_publication_in_any_folder_order_zone_and_number_of_threads(tmp_path: Path) -> None:
@@ -321,10 +321,10 @@ def test_what_a_killed_run_left_is_swept_and_nothing_else(tmp_path: Path) -> Non
 def test_a_damaged_publication_is_made_anew_by_its_night(tmp_path: Path) -> None:
     first = put(tmp_path)
     flip(next((tmp_path / "current").glob("recommendations/*/*.parquet")))
-    assert not publication.intact((tmp_path / "current").resolve())
+    assert not shelf.intact((tmp_path / "current").resolve())
     again = put(tmp_path)
     assert (again.status, again.content_hash) == ("published", first.content_hash)
-    assert publication.intact((tmp_path / "current").resolve())
+    assert shelf.intact((tmp_path / "current").resolve())
 
 
 def test_a_scratch_file_is_published_and_left_as_it_was(tmp_path: Path) -> None:
