@@ -1,5 +1,5 @@
--- One row per ordered pair of items that at least two people liked: how many did. Each person speaks with their newest
--- $recent_items only, which bounds both a bot's say and the work; a pair of one person relates nothing to anybody else.
+-- One row per ordered pair of items that at least $min_people people liked: how many did. Each person speaks with their
+-- newest $recent_items only, which bounds both a bot's say and the work; a pair of fewer people may be shown to nobody.
 WITH liked AS (
     SELECT
         user_id,
@@ -14,7 +14,9 @@ numbers AS (
     SELECT
         item_id,
         row_number() OVER (ORDER BY item_id) AS number
-    FROM (SELECT DISTINCT item_id FROM liked)
+    FROM liked
+    GROUP BY item_id
+    HAVING count(*) >= $min_people
 ),
 
 baskets AS (
@@ -33,7 +35,7 @@ counts AS (
     FROM baskets AS one
     INNER JOIN baskets AS other ON other.user_id = one.user_id AND other.number > one.number
     GROUP BY one.number, other.number
-    HAVING count(*) >= 2
+    HAVING count(*) >= $min_people
 ),
 
 directed AS (

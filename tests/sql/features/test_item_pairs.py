@@ -8,6 +8,7 @@ from tests.sql.spec import Night, open_night
 
 
 def test_pairs_count_people_in_both_directions(night: Night) -> None:
+    night.setting("privacy", min_people=2)
     night.given(
         "features.user_item",
         """
@@ -24,7 +25,7 @@ def test_pairs_count_people_in_both_directions(night: Night) -> None:
 
     night.feature("item_pairs")
 
-    # cup and pot: ada and bob; cyn does not like the pot. The jar goes with anything for ada alone, which is no pair.
+    # cup and pot: ada and bob; cyn does not like the pot. The jar goes with anything for ada alone, who is too few.
     night.shows(
         "features.item_pairs",
         """
@@ -49,6 +50,7 @@ def test_only_the_newest_items_of_a_person_count(night: Night) -> None:
     """,
     )
     night.setting("features", recent_items=2)
+    night.setting("privacy", min_people=2)
 
     night.feature("item_pairs")
 
@@ -60,6 +62,7 @@ def test_only_the_newest_items_of_a_person_count(night: Night) -> None:
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("uvwxyz")), unique=True, max_size=24))
 def test_pairs_equal_counting_by_hand(likes: list[tuple[str, str]]) -> None:
     night = open_night()
+    night.setting("privacy", min_people=2)
     night.given(
         "features.user_item", "user_id|item_id|weight\n" + "\n".join(f"{user}|{item}|1" for user, item in likes)
     )
