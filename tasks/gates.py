@@ -31,6 +31,14 @@ class Verdict:
     """Why the gate was skipped, or what the figure is."""
 
 
+class ClosedGateError(BlockedError):
+    """A gate did not let a publication pass; `verdicts` are all gates' for the run record."""
+
+    def __init__(self, message: str, verdicts: Sequence[Verdict]) -> None:
+        super().__init__(message)
+        self.verdicts = tuple(verdicts)
+
+
 @dataclass(frozen=True)
 class Earlier:
     """The newest publication of an earlier as_of: its id, and its tables as relations that SQL can read."""
@@ -50,12 +58,13 @@ def enforce(verdicts: Sequence[Verdict]) -> None:
     """Stop at the gates that failed.
 
     Raises:
-        BlockedError: names every failed gate, what it saw and what it asks for.
+        ClosedGateError: names every failed gate, what it saw and what it asks for.
     """
     failed = [v for v in verdicts if not v.passed and v.severity == "error"]
     if failed:
         words = "; ".join(f"{v.gate} is {v.observed:.6g}, needs {v.threshold:.6g} ({v.note})" for v in failed)
-        raise BlockedError(f"gate failed, nothing was published: {words}; see the [gates] settings and the runbook")
+        message = f"gate failed, nothing was published: {words}; see the [gates] settings and the runbook"
+        raise ClosedGateError(message, verdicts)
 
 
 @dataclass(frozen=True)

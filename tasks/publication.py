@@ -69,7 +69,7 @@ def publish(
 
     Raises:
         ConfigurationError: a table is missing, or its columns are not those of its contract.
-        BlockedError: a gate failed; nothing was written.
+        ClosedGateError: a gate failed; nothing was written.
     """
     chosen = sorted(contracts.all_of("marts") if tables is None else tables, key=lambda c: c.name)
     with _opened(source, run.config) as con:

@@ -54,7 +54,7 @@ def never_torn(made: int, seen: list[tuple[int, int, int]], at_least: int) -> No
 
 
 def test_readers_see_one_whole_publication_while_others_are_published_and_pruned(tmp_path: Path) -> None:
-    never_torn(*storm(tmp_path, seconds=8, every=0.5), at_least=5)
+    never_torn(*storm(tmp_path, seconds=6, every=0.5), at_least=4)
 
 
 @pytest.mark.prove

@@ -7,7 +7,7 @@ import pytest
 
 from tasks import gates
 from tasks.errors import BlockedError
-from tasks.gates import Earlier, Verdict
+from tasks.gates import ClosedGateError, Earlier, Verdict
 from tasks.settings import load_config
 from tests.published import filled
 
@@ -141,9 +141,10 @@ def test_overlap_is_over_the_people_of_both_days() -> None:
 def test_a_failed_gate_says_which_what_it_saw_and_what_it_needs() -> None:
     con = filled(people=1)
     verdicts = gates.judge(con, load_config(), with_earlier(con))
-    with pytest.raises(BlockedError, match=r"people is 0\.025, needs 0\.5 .*2011-11-09-0123456789ab") as blocked:
+    with pytest.raises(ClosedGateError, match=r"people is 0\.025, needs 0\.5 .*2011-11-09-0123456789ab") as blocked:
         gates.enforce(verdicts)
-    assert blocked.value.exit_code == 3
+    assert blocked.value.exit_code == BlockedError.exit_code == 3
+    assert blocked.value.verdicts == tuple(verdicts)
     gates.enforce([replace(v, severity="warning") for v in verdicts])
 
 
