@@ -31,6 +31,8 @@ STEPS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 """Factors tried on one weight at a time: fine near the present value, far enough to leave it."""
 ROUNDS = 6
 """Of coordinate ascent; it mostly stops after three."""
+WHISPER = 0.0001
+"""Weight of a useful family that the ascent switched off: it fills what others leave empty, and reorders nothing."""
 DECIMALS = 6
 """Of a published score: the last bits of a float are no reason to rank."""
 
@@ -59,7 +61,7 @@ class Candidates:
     """families × people × candidates, on the common scale."""
 
     def ranks(self) -> Ints:
-        """families × people × candidates, from 1; equal scores by position."""
+        """Families × people × candidates, from 1; equal scores by position."""
         order = np.argsort(-np.where(self.valid, self.scores, -1), axis=2, kind="stable")
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(1, order.shape[2] + 1)[None, None, :], axis=2)
@@ -92,7 +94,7 @@ def fit(history: Interactions, config: Config) -> Families:
 
 
 def opinions(families: Families, block: Interactions, min_people: int) -> Floats:
-    """families × people × items: each family's scores of a person divided by that person's highest, so 0–1.
+    """Families × people × items: each family's scores of a person divided by that person's highest, so 0–1.
 
     Only items that may be shown count. An item with fewer than `min_people` people behind it is brought to somebody who
     did not meet it by no family that reads behaviour.
@@ -101,17 +103,17 @@ def opinions(families: Families, block: Interactions, min_people: int) -> Floats
     rare = np.flatnonzero(block.catalogue.people < min_people)
     met = block.touched()[:, rare]
     scales = np.empty((len(families.models), *block.shape), dtype=np.float32)
-    for scale, (name, model) in zip(scales, families.models.items(), strict=True):
-        np.multiply(model.score(block), shown, out=scale)
+    for row, (name, model) in enumerate(families.models.items()):
+        np.multiply(model.score(block), shown, out=scales[row])
         if name not in READS_NO_BEHAVIOUR:
-            scale[:, rare] *= met
-        peak = scale.max(axis=1, keepdims=True, initial=0)
-        scale /= np.where(peak > 0, peak, 1)
+            scales[row][:, rare] *= met
+        peak = scales[row].max(axis=1, keepdims=True, initial=0)
+        scales[row] /= np.where(peak > 0, peak, 1)
     return scales
 
 
 def allowed(block: Interactions, repeats: Repeats) -> Flags:
-    """people × items: what the policy lets into a list. `never` means never met in any way, sensitive items too."""
+    """People × items: what the policy lets into a list. `never` means never met in any way, sensitive items too."""
     shown = np.broadcast_to(block.catalogue.recommendable, block.shape)
     if repeats == "never":
         return shown & ~block.touched()
@@ -119,7 +121,7 @@ def allowed(block: Interactions, repeats: Repeats) -> Flags:
 
 
 def mix(scales: Floats, weights: NDArray[np.float64], permitted: Flags) -> Floats:
-    """people × items: the weighted sum, rounded; 0 where not permitted. A list takes what is above 0."""
+    """People × items: the weighted sum, rounded; 0 where not permitted. A list takes what is above 0."""
     mixed = np.zeros(scales.shape[1:], dtype=np.float32)
     for scale, weight in zip(scales, weights, strict=True):
         if weight:
@@ -155,7 +157,7 @@ def candidates(scales: Floats, permitted: Flags, per_family: int = PER_FAMILY) -
         positions, values = best(scale * permitted, per_family)
         rows, places = np.nonzero(values > 0)
         chosen[rows, positions[rows, places]] = True
-    most = max(1, int(chosen.sum(axis=1).max(initial=0))) if chosen.shape[1] else 0
+    most = int(np.count_nonzero(chosen, axis=1).max(initial=0))
     items = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
     valid = np.take_along_axis(chosen, items, axis=1)
     return Candidates(items, valid, np.take_along_axis(scales, items[None], axis=2) * valid)
@@ -191,7 +193,9 @@ def learn(lessons: Sequence[Lesson], families: int) -> NDArray[np.float64]:
                     highest, weights = value, trial
         if highest == before:
             break
-    return np.round(weights / max(weights.sum(), 1e-12), DECIMALS)
+    share = weights / max(weights.sum(), 1e-12)
+    learned: NDArray[np.float64] = np.round(np.maximum(share, WHISPER * useful), DECIMALS)
+    return learned
 
 
 def _value(lessons: Sequence[Lesson], weights: NDArray[np.float64]) -> float:
@@ -216,5 +220,6 @@ def ndcg(hits: Flags, truths: Ints, k: int) -> NDArray[np.float64]:
     discount = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discount)
     depth = min(k, hits.shape[1])
-    gained: NDArray[np.float64] = (hits[:, :depth] * discount[:depth]).sum(axis=1)
-    return gained / ideal[np.minimum(truths, k) - 1]
+    gained = (hits[:, :depth] * discount[:depth]).sum(axis=1)
+    share: NDArray[np.float64] = gained / ideal[np.minimum(truths, k) - 1]
+    return share

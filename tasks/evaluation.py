@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tasks import blend
 from tasks.recommenders import Flags, Floats, Interactions, Ints
-from tasks.settings import Config, Run
+from tasks.settings import Config, Repeats, Run
 
 SIGNALS = ("purchase", "click", "helpful")
 """In the order in which weights are learned for them: the first that enough people gave."""
@@ -56,7 +56,8 @@ def split(con: duckdb.DuckDBPyConnection, run: Run) -> Split | None:
     """The windows of the days on record before the cut, or nothing if a window would hold no whole day."""
     settings, zone = run.config.evaluation, ZoneInfo(run.config.run.timezone)
     first, last = con.execute(
-        "SELECT min(occurred_on), max(occurred_on) FROM staging.events WHERE user_id IS NOT NULL AND item_id IS NOT NULL"
+        "SELECT min(occurred_on), max(occurred_on) FROM staging.events "
+        "WHERE user_id IS NOT NULL AND item_id IS NOT NULL"
     ).fetchall()[0]
     if first is None:
         return None
@@ -125,7 +126,7 @@ class Figures:
 
 def measure(
     families: blend.Families,
-    weights: Mapping[str, NDArray[np.float64]],
+    weights: Mapping[Repeats, NDArray[np.float64]],
     history: Interactions,
     happened: Truth,
     config: Config,
@@ -142,14 +143,17 @@ def measure(
         tables = {signal: happened.dense(signal, rows) for signal in SIGNALS}
         scales = blend.opinions(families, block, config.privacy.min_people)
         for policy, mixture in weights.items():
-            permitted = blend.allowed(block, policy)  # type: ignore[arg-type] # keys come from the placements' Literal
+            permitted = blend.allowed(block, policy)
             for name, scores in _contenders(families, scales, mixture, permitted, block):
                 figures = _figures(scores, tables, permitted, block)
                 parts.setdefault((name, policy), []).append(figures)
     return {key: _joined(blocks) for key, blocks in parts.items()}
 
 
-def _contenders(families, scales, mixture, permitted, block):  # type: ignore[no-untyped-def]
+def _contenders(
+    families: blend.Families, scales: Floats, mixture: NDArray[np.float64], permitted: Flags, block: Interactions
+) -> Iterator[tuple[str, Floats]]:
+    """Every recommender's scores of the block under one policy, one at a time."""
     for row, name in enumerate(families.names):
         yield name, scales[row] * permitted
     yield "blend", blend.mix(scales, mixture, permitted)
@@ -189,7 +193,8 @@ def per_person(figures: Figures, signal: str, metric: str, k: int) -> NDArray[np
     if metric == "ndcg":
         return blend.ndcg(hits, truths, k)
     found = hits[:, :k].sum(axis=1)
-    return found / truths if metric == "recall" else (found > 0).astype(np.float64)
+    share: NDArray[np.float64] = found / truths if metric == "recall" else (found > 0).astype(np.float64)
+    return share
 
 
 def interval(values: NDArray[np.float64], resamples: int, seed: int) -> tuple[float, float]:

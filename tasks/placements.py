@@ -63,6 +63,7 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
 
     Args:
         con: the night's catalogue, with `staging.people`, `staging.users` and `features.item_attributes`.
+        run: its placements and privacy floor.
         trained: whose history is the one as of the run.
 
     Returns:

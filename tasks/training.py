@@ -55,6 +55,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
 
     Args:
         con: the night's catalogue, with `history.items`, `staging.*` and `features.*` as of the run.
+        run: its cut and settings.
 
     Returns:
         The models; `marts.model_runs` and `marts.model_evaluation` are written.
@@ -72,9 +73,14 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
             validation = _window(con, run, windows.validation, windows.test)
             test = _window(con, run, windows.test, windows.end)
             signal = evaluation.main_signal(validation.happened, config)
-            taught = {p: _learn([validation], test.families, signal, p, config) for p in policies}
+            names = [
+                n for n in families.names if {n} <= validation.families.models.keys() & test.families.models.keys()
+            ]
+            earlier = _lessons(validation, names, signal, policies, config)
+            latest = _lessons(test, names, signal, policies, config)
+            taught = {p: _learn(earlier[p], names, test.families, config) for p in policies}
             measured = evaluation.measure(test.families, taught, test.history, test.happened, config)
-            weights = {p: _learn([validation, test], families, signal, p, config) for p in policies}
+            weights = {p: _learn(earlier[p] + latest[p], names, families, config) for p in policies}
         shown = int(test.history.catalogue.recommendable.sum()) if windows is not None else 0
         _write(con, "model_evaluation", evaluation.table(measured, shown, config))
         runs = _model_runs(families, weights, measured, history, signal, config)
@@ -92,30 +98,31 @@ def _window(con: duckdb.DuckDBPyConnection, run: Run, start: datetime, end: date
     return _Window(blend.fit(history, run.config), history, happened)
 
 
+def _lessons(
+    window: _Window, names: list[str], signal: str | None, policies: list[Repeats], config: Config
+) -> dict[Repeats, list[blend.Lesson]]:
+    """What a window teaches about these families, under each policy."""
+    lessons: dict[Repeats, list[blend.Lesson]] = {policy: [] for policy in policies}
+    if signal is None or not names:
+        return lessons
+    people = evaluation.measured_people(window.history, window.happened, config)
+    known = blend.Families({name: window.families.models[name] for name in names}, {})
+    for start, block in window.history.take(people).blocks(config.run.max_block_cells // (len(names) + 1)):
+        scales = blend.opinions(known, block, config.privacy.min_people)
+        truth = window.happened.dense(signal, people[start : start + len(block)])
+        for policy in policies:
+            lessons[policy].append(blend.lesson(scales, blend.allowed(block, policy), truth))
+    return lessons
+
+
 def _learn(
-    windows: list[_Window], target: blend.Families, signal: str | None, policy: Repeats, config: Config
+    lessons: list[blend.Lesson], names: list[str], target: blend.Families, config: Config
 ) -> NDArray[np.float64]:
     """Weights for the families of `target`; equal ones where too few people can teach."""
-    names = [name for name in target.names if all(name in w.families.models for w in windows)]
-    if signal is None or not names:
-        return _equal(target)
-    lessons = [lesson for window in windows for lesson in _lessons(window, names, signal, policy, config)]
     if sum(len(lesson.truths) for lesson in lessons) < config.evaluation.min_people:
         return _equal(target)
     learned = dict(zip(names, blend.learn(lessons, len(names)), strict=True))
     return np.array([learned.get(name, 0.0) for name in target.names])
-
-
-def _lessons(window: _Window, names: list[str], signal: str, policy: Repeats, config: Config) -> list[blend.Lesson]:
-    people = evaluation.measured_people(window.history, window.happened, config)
-    chosen = window.history.take(people)
-    known = blend.Families({name: window.families.models[name] for name in names}, {})
-    lessons = []
-    for start, block in chosen.blocks(config.run.max_block_cells // (len(names) + 1)):
-        scales = blend.opinions(known, block, config.privacy.min_people)
-        truth = window.happened.dense(signal, people[start : start + len(block)])
-        lessons.append(blend.lesson(scales, blend.allowed(block, policy), truth))
-    return lessons
 
 
 def _equal(families: blend.Families) -> NDArray[np.float64]:
@@ -157,9 +164,9 @@ def _model_runs(
               "weight": pl.Float64, "people_trained": pl.Int64, "items_trained": pl.Int64, "events_trained": pl.Int64,
               "test_signal": pl.String, "test_people": pl.Int64, "test_ndcg_10": pl.Float64,
               "test_ndcg_10_low": pl.Float64, "test_ndcg_10_high": pl.Float64}  # fmt: skip
-    return pl.DataFrame(
-        [(*row[:10], row[13], *row[10:13]) for row in rows], schema=schema, orient="row"
-    ).sort("placement", "recommender")
+    return pl.DataFrame([(*row[:10], row[13], *row[10:13]) for row in rows], schema=schema, orient="row").sort(
+        "placement", "recommender"
+    )
 
 
 def _why(name: str, role: str, weight: float | None, families: blend.Families) -> tuple[bool, str]:
@@ -170,7 +177,11 @@ def _why(name: str, role: str, weight: float | None, families: blend.Families) -
         return used, "the mix of all used families" if used else "too_little_data: no family could learn"
     if name in families.unused:
         return False, families.unused[name]
-    return bool(weight), "adds to the others on earlier windows" if weight else "adds nothing to the others"
+    if not weight:
+        return False, "has nothing to say under this placement's rules"
+    if weight <= blend.WHISPER:
+        return True, "fills what the others leave empty; adds nothing more on earlier windows"
+    return True, "adds to the others on earlier windows"
 
 
 def _headline(

@@ -104,7 +104,8 @@ class Interactions:
     def fresh(self, half_life_days: float) -> Floats:
         """`weight` at most 1 per cell, decayed faster or slower: as if the last event carried all of it."""
         rate = 1 / half_life_days - 1 / self.half_life_days
-        return np.minimum(np.minimum(self.weight, 1) * np.exp2(-self.last_age * rate), 1).astype(np.float32)
+        fresh: Floats = np.minimum(np.minimum(self.weight, 1) * np.exp2(-self.last_age * rate), 1).astype(np.float32)
+        return fresh
 
     def touched(self) -> Flags:
         """Dense people × items: any event at all, sensitive items too."""

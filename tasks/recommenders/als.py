@@ -71,7 +71,7 @@ class Als:
 
 
 def first_factors(ids: Sequence[str], factors: int, seed: int) -> Floats:
-    """items × factors, uniform in [0, FIRST_SCALE): SplitMix64 (Steele et al., OOPSLA 2014) from sha256(seed, id)."""
+    """Items × factors, uniform in [0, FIRST_SCALE): SplitMix64 (Steele et al., OOPSLA 2014) from sha256(seed, id)."""
     digests = b"".join(hashlib.sha256(f"{seed}\0{item}".encode()).digest()[:8] for item in ids)
     start: NDArray[np.uint64] = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
     steps = np.arange(1, factors + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -80,7 +80,8 @@ def first_factors(ids: Sequence[str], factors: int, seed: int) -> Floats:
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
     unit = (z >> np.uint64(11)).astype(np.float64) / 2.0**53
-    return (unit * FIRST_SCALE).astype(np.float32)
+    first: Floats = (unit * FIRST_SCALE).astype(np.float32)
+    return first
 
 
 def _solver(factors: int, regularization: float, confidence: float, threads: int) -> AlternatingLeastSquares:

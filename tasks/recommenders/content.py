@@ -66,4 +66,5 @@ class Content:
 def _unit(vectors: Floats) -> Floats:
     """Each row at length 1; a row without length stays 0."""
     length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-6)
+    unit: Floats = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-6)
+    return unit
