@@ -64,7 +64,7 @@ def _digested(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[Part]:
     table = f'publication."{contract.name}"'
     spans = con.execute(f"SELECT _bucket, min(rowid), count(*) FROM {table} GROUP BY ALL ORDER BY ALL").fetchall()
     digests = {bucket: hashlib.sha256() for bucket, _, _ in spans}
-    row = " || ".join(_text(c) for c in contract.columns)
+    row = f"concat({', '.join(_text(c) for c in contract.columns)})"
     for first, end in _batches(spans):
         chunks = con.execute(
             f"WITH spans AS (SELECT _bucket, min(rowid) AS first FROM {table} GROUP BY ALL) "
@@ -94,14 +94,14 @@ def _batches(spans: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int]]
 
 
 def _text(column: Column) -> str:
-    """SQL for a value as unmistakable text: its length, a colon, itself; NULL is a dash."""
+    """SQL for a value as unmistakable text, as arguments of `concat`: its length, a colon, itself; NULL is -1 long."""
     name = f'"{column.name}"'
     if column.type == "TIMESTAMPTZ":
         name = f"epoch_us({name})"
     elif column.type.endswith("]") or column.type.startswith(("STRUCT", "MAP")):
         name = f"to_json({name})"
     text = f"CAST({name} AS VARCHAR)"
-    return f"coalesce(strlen({text}) || ':' || {text}, '-')"
+    return f"coalesce(strlen({text}), -1), ':', {text}"
 
 
 def hash_of(chosen: Sequence[Contract], parts: Sequence[Part]) -> str:
