@@ -8,7 +8,11 @@ WITH fifths AS (
         purchases,
         currency,
         spend,
-        first_at,
+        date_diff(
+            'day',
+            CAST(first_at AT TIME ZONE $timezone AS DATE),
+            CAST($cut AT TIME ZONE $timezone AS DATE)
+        ) AS known_days,
         1 + 5 * (rank() OVER (ORDER BY recency_days DESC) - 1) // count(*) OVER () AS recency,
         1 + 5 * (rank() OVER (ORDER BY days) - 1) // count(*) OVER () AS frequency,
         CASE
@@ -24,7 +28,7 @@ WITH fifths AS (
 SELECT
     user_id,
     CASE
-        WHEN date_diff('day', first_at, $cut) < 28 THEN 'new'
+        WHEN known_days <= 28 THEN 'new'
         WHEN recency >= 4 AND frequency >= 4 THEN 'champions'
         WHEN recency >= 3 AND frequency >= 3 THEN 'loyal'
         WHEN recency >= 3 THEN 'occasional'
