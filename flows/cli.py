@@ -17,12 +17,13 @@ import typer
 
 from tasks.errors import TailorbirdError
 
-# Before Prefect is imported: a start-up limit that a cold machine can keep, no telemetry, quiet while all is well.
+# Before Prefect is imported: a start-up limit that a cold machine can keep, no telemetry, and no log of what goes
+# wrong: the error itself reaches `main`, which tells it once.
 for name, value in {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
 }.items():
     os.environ.setdefault(name, value)
 

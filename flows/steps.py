@@ -7,10 +7,14 @@ and no result is stored, and an error that could quote data is replaced by one t
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
+
+from tasks.errors import TailorbirdError
 
 # Messages of these speak of SQL and names; all others may quote a value.
 WITHOUT_VALUES = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
@@ -52,15 +56,23 @@ def timed(step: Step, seconds: dict[str, float]) -> Step:
 
 
 def discreet(name: str, do: Callable[..., None]) -> Callable[..., None]:
-    """`do`, with DuckDB's errors stripped of the values that they quote."""
+    """`do`, letting out only errors that hold no value of the data.
+
+    Ours are written so. Of others, whose words may quote a row, only the kind and the place are told.
+    """
 
     def run(*given: Any) -> None:
         try:
             do(*given)
-        except duckdb.Error as problem:
-            words = (
-                str(problem) if isinstance(problem, WITHOUT_VALUES) else "its message may quote data and is withheld"
-            )
-            raise RuntimeError(f"{name}: DuckDB {type(problem).__name__}: {words}") from None
+        except Exception as problem:
+            where = traceback.extract_tb(problem.__traceback__)[-1]
+            # A connection that a dead frame still holds would outlive DuckDB itself.
+            traceback.clear_frames(problem.__traceback__)
+            if isinstance(problem, TailorbirdError):
+                raise
+            words = str(problem) if isinstance(problem, WITHOUT_VALUES) else "its message may quote data: withheld"
+            kind = type(problem).__name__
+            place = f"{Path(where.filename).name}, line {where.lineno}"
+            raise RuntimeError(f"{name}: {kind} ({words}) in {place}").with_traceback(problem.__traceback__) from None
 
     return run
