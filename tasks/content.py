@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def _digested(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[Part]:
     """One part per bucket with the digest of its rows, however many threads, files or folders there are."""
     table = f'publication."{contract.name}"'
     spans = con.execute(f"SELECT _bucket, min(rowid), count(*) FROM {table} GROUP BY ALL ORDER BY ALL").fetchall()
+    # Row ids count from 0 in the order of the sort: everything below, and every file, is a range of them.
+    assert [first for _, first, _ in spans] == [0, *accumulate(rows for _, _, rows in spans)][: len(spans)]
     digests = {bucket: hashlib.sha256() for bucket, _, _ in spans}
     row = f"concat({', '.join(_text(c) for c in contract.columns)})"
     for first, end in _batches(spans):

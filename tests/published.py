@@ -82,6 +82,22 @@ def filled(**given: Any) -> duckdb.DuckDBPyConnection:
     return con
 
 
+def put(lake: Path, as_of: str = "2011-11-10", **given: Any) -> publication.Published:
+    """Publish one night's lists."""
+    with filled(**given) as con:
+        return publication.publish(con, night(lake, as_of), TABLES, {})
+
+
+def served(lake: Path, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str((lake / "serving.duckdb").resolve()), read_only=True) as con:
+        rows: list[tuple[Any, ...]] = con.execute(sql).fetchall()
+        return rows
+
+
+def current(lake: Path) -> str:
+    return (lake / "current").readlink().name
+
+
 def fill_from_contracts(con: duckdb.DuckDBPyConnection, tables: Sequence[Contract]) -> None:
     """A few rows per table, made from the columns' types and closed lists alone."""
     con.execute("CREATE SCHEMA IF NOT EXISTS marts")

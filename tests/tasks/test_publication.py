@@ -2,10 +2,8 @@
 
 import os
 import time
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -14,35 +12,22 @@ from tasks import contracts, publication, serving, shelf
 from tasks.errors import BlockedError, ConfigurationError
 from tasks.lake import connect
 from tests.published import (
-    DEFAULTS,
     LISTS,
     ROWS,
     TABLES,
     column,
     contract,
+    current,
     fill,
     fill_from_contracts,
     filled,
     night,
+    put,
+    served,
     settings,
 )
 
 CANARY = "canary-4711"
-
-
-def put(lake: Path, as_of: str = "2011-11-10", **given: object) -> publication.Published:
-    with filled(**given) as con:
-        return publication.publish(con, night(lake, as_of), TABLES, {})
-
-
-def served(lake: Path, sql: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str((lake / "serving.duckdb").resolve()), read_only=True) as con:
-        rows: list[tuple[Any, ...]] = con.execute(sql).fetchall()
-        return rows
-
-
-def current(lake: Path) -> str:
-    return (lake / "current").readlink().name
 
 
 def digests(lake: Path) -> dict[str, str]:
@@ -126,81 +111,6 @@ def test_an_earlier_day_is_published_beside_the_current_one(tmp_path: Path) -> N
     assert put(tmp_path, "2011-11-09", word="earlier").status == "unchanged"
 
 
-def test_what_is_served_says_which_publication_it_is_and_what_its_columns_mean(tmp_path: Path) -> None:
-    done = put(tmp_path)
-    assert served(tmp_path, "SELECT DISTINCT publication_id, as_of FROM recommendations") == [
-        (done.publication, "2011-11-10")
-    ]
-    assert served(tmp_path, "SELECT publication_id, content_hash FROM publication") == [
-        (done.publication, done.content_hash)
-    ]
-    comments: dict[str, str] = dict(
-        served(tmp_path, "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'recommendations'")
-    )
-    assert comments["item_id"] == "What item_id is"
-    assert None not in comments.values()
-    ((said,),) = served(tmp_path, "SELECT comment FROM duckdb_views() WHERE view_name = 'recommendations'")
-    assert "Purpose: personalization." in str(said)
-    assert [c.name for c in LISTS.columns] + ["publication_id", "as_of"] == list(comments)
-
-
-def test_a_person_without_a_list_gets_the_one_for_everybody(tmp_path: Path) -> None:
-    put(tmp_path)
-    own = served(tmp_path, "SELECT user_id, position, item_id FROM recommendations_for('u7', 'for_you')")
-    default = served(tmp_path, "SELECT user_id, position, item_id, score FROM recommendations_for('new', 'for_you')")
-    assert own == [("u7", p, f"i{p - 1}") for p in range(1, 6)]
-    assert default == [("new", p, f"d{p - 1}", None) for p in range(1, 6)]
-    assert served(tmp_path, "FROM recommendations_for('u7', 'elsewhere')") == []
-
-
-def test_ratio_views_are_served_with_their_opening_comment(tmp_path: Path) -> None:
-    views = {"per_person": "-- One row: entries\n-- per person.\nSELECT count(*) / 40 AS entries FROM recommendations"}
-    publication.publish(filled(), night(tmp_path), TABLES, views)
-    assert served(tmp_path, "FROM per_person") == [(5.0,)]
-    assert served(tmp_path, "SELECT comment FROM duckdb_views() WHERE view_name = 'per_person'") == [
-        ("One row: entries per person.",)
-    ]
-
-
-def test_a_view_of_something_that_is_not_published_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
-    before = put(tmp_path)
-    with pytest.raises(ConfigurationError, match="views cannot be made"):
-        publication.publish(filled(word="new"), night(tmp_path), TABLES, {"odd": "SELECT * FROM nowhere"})
-    assert current(tmp_path) == before.publication
-
-
-def test_a_new_comment_or_view_reaches_rows_that_did_not_change(tmp_path: Path) -> None:
-    first = put(tmp_path)
-    reworded = replace(LISTS, description="Said better.", fingerprint="another")
-    again = publication.publish(filled(), night(tmp_path), (reworded, DEFAULTS), {"people": "SELECT 1 AS one"})
-    assert (again.publication, again.status) == (first.publication, "unchanged")
-    ((said,),) = served(tmp_path, "SELECT comment FROM duckdb_views() WHERE view_name = 'recommendations'")
-    assert said.startswith("Said better.")
-    assert served(tmp_path, "FROM people") == [(1,)]
-
-
-def test_older_duckdb_can_open_the_serving_file(tmp_path: Path) -> None:
-    # The storage version stands after an 8 byte checksum and the magic word.
-    put(tmp_path)
-    header = (tmp_path / "serving.duckdb").read_bytes()[:20]
-    assert header[8:12] == b"DUCK"
-    assert int.from_bytes(header[12:20], "little") == 64
-
-
-def test_a_lake_may_lie_in_a_folder_with_an_awkward_name(tmp_path: Path) -> None:
-    (tmp_path / "lake1").mkdir()
-    lake = tmp_path / "lake[1] * anna's"
-    put(lake)
-    assert served(lake, "SELECT count(*) FROM recommendations") == [(200,)]
-
-
-def test_a_table_without_rows_is_served_without_rows(tmp_path: Path) -> None:
-    con = filled()
-    con.execute("DELETE FROM marts.recommendations")
-    assert publication.publish(con, night(tmp_path), TABLES, {}).tables["recommendations"] == 0
-    assert served(tmp_path, "SELECT count(*), max(user_id) FROM recommendations") == [(0, None)]
-
-
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -239,6 +149,7 @@ def test_every_mart_that_has_a_contract_can_be_published_with_the_views_of_the_h
     assert set(done.tables.values()) == {ROWS}
     for table in done.tables:
         assert served(tmp_path, f'SELECT count(*) FROM "{table}"') == [(ROWS,)]
+    assert served(tmp_path, "SELECT count(*) FROM recommendations_for('nobody', 'nowhere')") == [(0,)]
     for view in serving.ratio_views():
         assert served(tmp_path, f'SELECT count(*) > 0 FROM "{view}"') == [(True,)]
 
