@@ -262,11 +262,12 @@ def _expectation(rule: Check) -> Any:
 def _great_expectations() -> tuple[Any, tuple[type[Exception], ...]]:
     """The library and what it raises; imported at the first check, because it takes seconds."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it tells of each temporary folder
     import great_expectations as gx
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from sqlalchemy.exc import SQLAlchemyError
 
+    # Set here, because its import sets it too: it would tell of each temporary folder.
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     return gx, (GreatExpectationsError, SQLAlchemyError, duckdb.Error)
 
 
