@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -18,63 +20,58 @@ from tasks.errors import ConfigurationError, MissingInputError
 from tasks.report import track
 
 Format = Literal["parquet", "csv"]
-Importer = Callable[[Path, Path], dict[str, int]]
+
+LANDED = ("events", "items", "users")
+# Of DuckDB, beyond which it spills into a private folder: the published sets fit easily, their larger editions need it.
+MEMORY = "2GB"
 
 ONLINE_RETAIL_COLUMNS = (
     "InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country",
 )  # fmt: skip
+MOVIELENS_FILES: Mapping[str, Sequence[str]] = {
+    "movies": ("movieId", "title", "genres"),
+    "ratings": ("userId", "movieId", "rating", "timestamp"),
+    "tags": ("userId", "movieId", "tag", "timestamp"),
+}
+COMPLETE_JOURNEY_FILES: Mapping[str, Mapping[str, str]] = {
+    "transactions": {
+        "household_id": "VARCHAR", "basket_id": "VARCHAR", "product_id": "VARCHAR", "quantity": "DOUBLE",
+        "sales_value": "DOUBLE", "retail_disc": "DOUBLE", "coupon_match_disc": "DOUBLE",
+        "transaction_timestamp": "TIMESTAMP WITH TIME ZONE",
+    },
+    "products": {
+        "product_id": "VARCHAR", "manufacturer_id": "VARCHAR", "department": "VARCHAR", "brand": "VARCHAR",
+        "product_category": "VARCHAR", "product_type": "VARCHAR", "package_size": "VARCHAR",
+    },
+    "demographics": {"household_id": "VARCHAR", "age": "VARCHAR", "income": "VARCHAR"},
+}  # fmt: skip
 
 
-def import_online_retail(source: Path, landing: Path, format: Format = "parquet") -> dict[str, int]:
-    """UCI Online Retail, one CSV of invoice lines per day, as one landing date per day.
+@dataclass(frozen=True)
+class Source:
+    """A known data set: how its files are read, and which SELECTs of `sql/sources/<folder>` follow, in order.
+
+    A SELECT named after a landing table is landed: its rows by their `landed_on`, which is not written itself.
+    """
+
+    folder: str
+    statements: tuple[str, ...]
+    read: Callable[[duckdb.DuckDBPyConnection, Path], None]
+
+
+def run(name: str, source: Path, landing: Path, format: Format = "parquet") -> dict[str, int]:
+    """Import the data set `name` from the folder `source`.
 
     Args:
-        source: the folder of the daily files `YYYY-MM-DD.csv`, or the one above its `by-day`.
-        landing: where `<table>/<YYYY-MM-DD>/online-retail.<format>` is written, with a manifest beside it. A folder
-            depends on its own and earlier days only, and importing again writes the same bytes.
+        name: as in `IMPORTERS`.
+        source: the folder of its files; its reader says which.
+        landing: where `<table>/<YYYY-MM-DD>/<name>.<format>` is written, with a manifest beside it. A folder depends on
+            what had happened by its date only, and importing again writes the same bytes.
         format: what to write; CSV for those who want to read along.
 
     Returns:
-        Counts: days, events, anonymous, returns, items (distinct), users (distinct), files.
-
-    Raises:
-        MissingInputError: there is no such folder, or no daily file in it.
-        ConfigurationError: a file is not what this data set looks like.
-    """
-    days = _daily_files(source)
-    with duckdb.connect(":memory:") as con:
-        con.execute("SET TimeZone = 'UTC'")
-        columns = ", ".join(f"{name} VARCHAR" for name in ONLINE_RETAIL_COLUMNS)
-        con.execute(f"CREATE TABLE invoice_lines (landed_on DATE, line BIGINT, {columns})")
-        for day, file in track(days, "reading", len(days)):
-            _read_day(con, day, file)
-        try:
-            for name in ("lines", "events", "items", "users"):
-                con.execute(f"CREATE TABLE {name} AS {_statement('online_retail', name)}")
-        except duckdb.Error:
-            raise ConfigurationError(
-                f"{source}: a line has a quantity, price or date that is none; compare it with the published data set"
-            ) from None
-        files = sum(
-            _write_day(con, table, day, landing / table / day.isoformat() / f"online-retail.{format}")
-            for day, _ in track(days, "writing", len(days))
-            for table in ("events", "items", "users")
-        )
-        counts = con.execute("""
-            SELECT count(*) AS events, count(*) FILTER (WHERE user_id IS NULL) AS anonymous,
-                count(*) FILTER (WHERE event_type = 'return') AS returns,
-                (SELECT count(DISTINCT item_id) FROM items) AS items,
-                (SELECT count(DISTINCT user_id) FROM users) AS users
-            FROM events""")
-        names, row = [column[0] for column in counts.description or []], counts.fetchone()
-    return {"days": len(days)} | dict(zip(names, row or (), strict=True)) | {"files": files}
-
-
-IMPORTERS: Mapping[str, Importer] = {"online-retail": import_online_retail}
-
-
-def run(name: str, source: Path, landing: Path) -> dict[str, int]:
-    """Import the data set `name`; see its function for the counts.
+        Counts: days (landing dates), events, anonymous, returns, items (distinct), users (distinct, with an event or a
+        profile), files.
 
     Raises:
         ConfigurationError: no such data set is known, or `source` does not hold it.
@@ -82,7 +79,76 @@ def run(name: str, source: Path, landing: Path) -> dict[str, int]:
     """
     if name not in IMPORTERS:
         raise ConfigurationError(f"import: {name!r} is not known; known are {', '.join(sorted(IMPORTERS))}")
-    return IMPORTERS[name](source, landing)
+    importer = IMPORTERS[name]
+    if not source.is_dir():
+        raise MissingInputError(f"{source}: no such folder; --from names the folder of the data set")
+    with (
+        tempfile.TemporaryDirectory(prefix="tailorbird-") as room,
+        duckdb.connect(":memory:", config={"memory_limit": MEMORY, "temp_directory": room}) as con,
+    ):
+        con.execute("SET TimeZone = 'UTC'")
+        importer.read(con, source)
+        try:
+            for statement in importer.statements:
+                con.execute(f"CREATE TABLE {statement} AS {_statement(importer.folder, statement)}")
+        except duckdb.Error:
+            raise ConfigurationError(
+                f"{source}: a line has a number or date that is none; compare it with the published data set"
+            ) from None
+        tables = [table for table in LANDED if table in importer.statements]
+        days = {table: _days(con, table) for table in tables}
+        every = sorted(set().union(*days.values()))
+        files = 0
+        for day in track(every, "writing", len(every)):
+            for table in tables:
+                if rows := days[table].get(day):
+                    file = landing / table / day.isoformat() / f"{name}.{format}"
+                    _write_day(con, table, day, file, rows)
+                    files += 1
+        return {"days": len(every)} | _counts(con, tables) | {"files": files}
+
+
+def read_online_retail(con: duckdb.DuckDBPyConnection, source: Path) -> None:
+    """UCI Online Retail, one CSV of invoice lines per day (in `source` or its `by-day`): a landing date per day.
+
+    Creates `invoice_lines`: landed_on, line (from 1 in file order), and every field as text.
+    """
+    days = _daily_files(source)
+    columns = ", ".join(f"{name} VARCHAR" for name in ONLINE_RETAIL_COLUMNS)
+    con.execute(f"CREATE TABLE invoice_lines (landed_on DATE, line BIGINT, {columns})")
+    for day, file in track(days, "reading", len(days)):
+        rows = _csv(file, ONLINE_RETAIL_COLUMNS)
+        _load(con, file, f"INSERT INTO invoice_lines SELECT {quote(day.isoformat())}, row_number() OVER (), * {rows}")
+
+
+def read_movielens(con: duckdb.DuckDBPyConnection, source: Path) -> None:
+    """MovieLens as GroupLens packs it (`ml-latest` and its like): a landing date per month, its last day.
+
+    Creates `movies`, `ratings` and `tags`, every field as text.
+    """
+    for table, columns in track(MOVIELENS_FILES.items(), "reading", len(MOVIELENS_FILES)):
+        file = source / f"{table}.csv"
+        _load(con, file, f"CREATE TABLE {table} AS {_csv(file, columns)}")
+
+
+def read_complete_journey(con: duckdb.DuckDBPyConnection, source: Path) -> None:
+    """Complete Journey (dunnhumby) as the Parquet files of its R package: a landing date per day.
+
+    Creates `transactions`, `products` and `demographics`. Campaigns and coupons have no place in the contract.
+    """
+    for table, columns in track(COMPLETE_JOURNEY_FILES.items(), "reading", len(COMPLETE_JOURNEY_FILES)):
+        file = source / f"{table}.parquet"
+        if not file.is_file():
+            raise MissingInputError(f"{file}: is missing; --from names the folder of the data set")
+        typed = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in columns.items())
+        _load(con, file, f"CREATE TABLE {table} AS SELECT {typed} FROM read_parquet({_literally(file)})")
+
+
+IMPORTERS: Mapping[str, Source] = {
+    "online-retail": Source("online_retail", ("lines", "events", "items", "users"), read_online_retail),
+    "movielens": Source("movielens", ("events", "items"), read_movielens),
+    "complete-journey": Source("complete_journey", ("events", "items", "users"), read_complete_journey),
+}
 
 
 def write_manifest(folder: Path, rows: Mapping[str, int]) -> None:
@@ -104,8 +170,6 @@ def write_manifest(folder: Path, rows: Mapping[str, int]) -> None:
 
 def _daily_files(source: Path) -> list[tuple[date, Path]]:
     """The daily files in date order."""
-    if not source.is_dir():
-        raise MissingInputError(f"{source}: no such folder; --from names the folder of the daily files")
     folder = inner if (inner := source / "by-day").is_dir() else source
     files = sorted(folder.glob("[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].csv"))
     if not files:
@@ -118,29 +182,48 @@ def _daily_files(source: Path) -> list[tuple[date, Path]]:
         raise ConfigurationError(f"{folder}: a daily file is not named after a day; write YYYY-MM-DD.csv") from None
 
 
-def _read_day(con: duckdb.DuckDBPyConnection, day: date, file: Path) -> None:
-    """Append one daily file to `invoice_lines`, every field as text, lines numbered in file order."""
-    expected = ",".join(ONLINE_RETAIL_COLUMNS)
+def _csv(file: Path, columns: Sequence[str]) -> str:
+    """`FROM` the file with every field as text, once its first line says that it is what it should be."""
+    expected = ",".join(columns)
+    if not file.is_file():
+        raise MissingInputError(f"{file}: is missing; --from names the folder of the data set")
     with file.open(encoding="utf-8", errors="replace") as text:
-        if text.readline().rstrip("\r\n") != expected:
-            raise ConfigurationError(f"{file}: is not a day of Online Retail; its first line must be {expected}")
-    columns = ", ".join(f"{quote(name)}: 'VARCHAR'" for name in ONLINE_RETAIL_COLUMNS)
+        if text.readline(len(expected) + 2).rstrip("\r\n") != expected:
+            raise ConfigurationError(f"{file}: is not a file of this data set; its first line must be {expected}")
+    types = ", ".join(f"{quote(name)}: 'VARCHAR'" for name in columns)
+    return (
+        f"FROM read_csv({_literally(file)}, auto_detect = false, header = true, delim = ',', quote = '\"', "
+        f"escape = '\"', strict_mode = true, columns = {{{types}}})"
+    )
+
+
+def _load(con: duckdb.DuckDBPyConnection, file: Path, statement: str) -> None:
+    """Run what reads the file; DuckDB's own words would quote its values."""
     try:
-        con.execute(
-            f"""INSERT INTO invoice_lines SELECT $day, row_number() OVER (), * FROM read_csv({_literally(file)},
-                auto_detect = false, header = true, delim = ',', quote = '"', escape = '"', strict_mode = true,
-                columns = {{{columns}}})""",
-            {"day": day},
-        )
+        con.execute(statement)
     except duckdb.Error:
-        raise ConfigurationError(f"{file}: cannot be parsed as CSV in UTF-8 with {expected}") from None
+        raise ConfigurationError(f"{file}: cannot be read; compare it with the published data set") from None
 
 
-def _write_day(con: duckdb.DuckDBPyConnection, table: str, day: date, file: Path) -> int:
-    """One table's rows of one day as one landed file; a day without rows has none. Returns the number of files."""
-    ((rows,),) = con.execute(f"SELECT count(*) FROM {table} WHERE landed_on = ?", [day]).fetchall()
-    if not rows:
-        return 0
+def _days(con: duckdb.DuckDBPyConnection, table: str) -> dict[date, int]:
+    """Landing date → rows."""
+    return dict(con.execute(f"SELECT landed_on, count(*) FROM {table} GROUP BY landed_on").fetchall())
+
+
+def _counts(con: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> dict[str, int]:
+    people = " UNION ALL ".join(f"SELECT user_id FROM {table}" for table in ("events", "users") if table in tables)
+    counts = con.execute(f"""
+        SELECT count(*) AS events, count(*) FILTER (WHERE user_id IS NULL) AS anonymous,
+            count(*) FILTER (WHERE event_type = 'return') AS returns,
+            (SELECT count(DISTINCT item_id) FROM items) AS items,
+            (SELECT count(DISTINCT user_id) FROM ({people})) AS users
+        FROM events""")
+    names, row = [column[0] for column in counts.description or []], counts.fetchone()
+    return dict(zip(names, row or (), strict=True))
+
+
+def _write_day(con: duckdb.DuckDBPyConnection, table: str, day: date, file: Path, rows: int) -> None:
+    """One table's rows of one day as one landed file, and its line in the manifest."""
     file.parent.mkdir(parents=True, exist_ok=True)
     how = "FORMAT csv, HEADER" if file.suffix == ".csv" else "FORMAT parquet, COMPRESSION zstd"
     con.execute(
@@ -148,7 +231,6 @@ def _write_day(con: duckdb.DuckDBPyConnection, table: str, day: date, file: Path
         f"ORDER BY rowid) TO {quote(str(file))} ({how})"
     )
     write_manifest(file.parent, {file.name: rows})
-    return 1
 
 
 def _statement(dataset: str, name: str) -> str:

@@ -89,7 +89,7 @@ def test_a_manifest_declares_what_is_there_and_keeps_what_others_declared(source
 
 
 def test_csv_holds_the_same_rows_with_explicit_offsets(source: Path, tmp_path: Path) -> None:
-    sources.import_online_retail(source, tmp_path / "landing", "csv")
+    sources.run("online-retail", source, tmp_path / "landing", "csv")
 
     text = (tmp_path / "landing" / "events" / "2011-01-10" / "online-retail.csv").read_text(encoding="utf-8")
     assert len(text.splitlines()) == 4
@@ -101,7 +101,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         sources.run("online-retail", tmp_path / "nowhere", tmp_path)
     with pytest.raises(MissingInputError, match="holds no daily file"):
         sources.run("online-retail", tmp_path, tmp_path)
-    with pytest.raises(ConfigurationError, match="known are online-retail"):
+    with pytest.raises(ConfigurationError, match="known are complete-journey, movielens, online-retail"):
         sources.run("offline-retail", tmp_path, tmp_path)
 
 
