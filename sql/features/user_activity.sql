@@ -47,7 +47,7 @@ SELECT
     a.last_at,
     CAST(a.recency_days AS INTEGER) AS recency_days,
     m.currency,
-    CAST(m.spend AS DECIMAL(18, 4)) AS spend
+    CAST(m.spend AS DECIMAL(38, 4)) AS spend
 FROM activity AS a
 LEFT JOIN money AS m ON m.user_id = a.user_id
 ORDER BY a.user_id

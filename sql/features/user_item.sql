@@ -51,7 +51,7 @@ SELECT
     CAST(sum(CAST(weight * decay AS DECIMAL(18, 9))) AS DOUBLE) AS weight,
     CAST(sum(events) AS INTEGER) AS events,
     CAST(sum(purchases) AS INTEGER) AS purchases,
-    CAST(sum(quantity) AS DECIMAL(18, 3)) AS quantity,
+    CAST(least(sum(quantity), 999999999999999) AS DECIMAL(18, 3)) AS quantity,
     CAST(count(*) FILTER (WHERE liked) AS INTEGER) AS days,
     min(first_at) AS first_at,
     max(last_at) AS last_at

@@ -19,8 +19,8 @@ SELECT
     CAST(count(DISTINCT user_id) AS BIGINT) AS people,
     CAST(count(DISTINCT item_id) AS BIGINT) AS items,
     CAST(count(DISTINCT session_id) AS BIGINT) AS sessions,
-    CAST(coalesce(sum(quantity), 0) AS DECIMAL(18, 3)) AS quantity,
-    CASE WHEN currency IS NOT NULL THEN CAST(coalesce(sum(amount), 0) AS DECIMAL(18, 4)) END AS amount
+    CAST(coalesce(sum(quantity), 0) AS DECIMAL(38, 3)) AS quantity,
+    CASE WHEN currency IS NOT NULL THEN CAST(coalesce(sum(amount), 0) AS DECIMAL(38, 4)) END AS amount
 FROM staging.activity
 WHERE occurred_on < CAST($cut AT TIME ZONE $timezone AS DATE)
 GROUP BY occurred_on, event_type, coalesce(device, 'unknown'), currency

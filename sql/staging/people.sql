@@ -11,12 +11,13 @@ WITH known AS (
 decisions AS (
     SELECT
         user_id,
-        purpose,
-        coalesce(lower(trim(granted)) IN ('true', 't', 'yes', 'y', '1'), false) AS granted
+        lower(trim(purpose)) AS purpose,
+        coalesce(lower(granted) IN ('true', 't', 'yes', 'y', '1'), false) AS granted
     FROM history.consents
     WHERE recorded_at < $cut AND landed_on <= $landed_by
     QUALIFY row_number() OVER (
-        PARTITION BY user_id, purpose ORDER BY recorded_at DESC, landed_on DESC, landed_file DESC, landed_row DESC
+        PARTITION BY user_id, lower(trim(purpose))
+        ORDER BY recorded_at DESC, landed_on DESC, landed_file DESC, landed_row DESC
     ) = 1
 )
 

@@ -63,6 +63,20 @@ def test_an_empty_history_gives_empty_tables() -> None:
     nobody.con.close()
 
 
+def test_absurd_amounts_do_not_stop_the_night(night: Night) -> None:
+    night.con.execute(
+        "UPDATE staging.events SET quantity = 999999999999999, amount = 99999999999999, currency = 'EUR';"
+        "INSERT INTO staging.events FROM staging.events;"
+        "CREATE OR REPLACE TABLE staging.activity AS FROM staging.events"
+    )
+
+    features.build(night.con, night.run, CUT)
+    features.build_marts(night.con, night.run)
+
+    night.shows("features.user_activity", "user_id | spend\nada | 399999999999996\nbob | -")
+    night.shows("features.user_item", "quantity\n999999999999999\n999999999999999\n0")
+
+
 def test_one_table_at_a_time_equals_all_at_once(night: Night) -> None:
     at_once = features.build(night.con, night.run, CUT)
 

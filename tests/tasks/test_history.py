@@ -34,7 +34,7 @@ def test_silence_is_read_as_the_basis_of_the_purpose_says(night: Night, purpose:
 
 @pytest.mark.parametrize("purpose", history.PURPOSES)
 def test_only_a_readable_yes_is_a_yes(night: Night, purpose: str) -> None:
-    said = ["true", "t", "yes", "y", "1", "TRUE", " yes ", "false", "no", "0", "nope", "maybe", "2", "truee", "-"]
+    said = ["true", "t", "yes", "y", "1", "TRUE", "Yes", "false", "no", "0", "nope", "maybe", "2", "truee", "-"]
     rows = "\n".join(f"u{n:02} | {purpose} | {word} | 2026-02-01 00:00:00+00" for n, word in enumerate(said))
     night.landed(consents=f"user_id | purpose | granted | recorded_at\n{rows}")
 
@@ -81,6 +81,21 @@ def test_a_decision_recorded_or_landed_after_the_cut_is_not_there_yet(night: Nig
     night.open()
 
     assert allowed(night, purpose) == {"ada": True, "bob": True}
+
+
+def test_a_purpose_is_recognised_however_it_is_written(night: Night) -> None:
+    night.landed(
+        consents="""
+        user_id | purpose         | granted | recorded_at
+        ada     | personalization | yes     | 2026-02-01 00:00:00+00
+        ada     | Personalization | no      | 2026-02-02 00:00:00+00
+        """
+    )
+    night.con.execute("UPDATE history.consents SET purpose = purpose || ' ' WHERE granted = 'no'")
+
+    night.open()
+
+    assert allowed(night, "personalization") == {"ada": False}
 
 
 def test_a_purpose_that_is_not_configured_changes_nothing(night: Night) -> None:
