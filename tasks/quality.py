@@ -266,8 +266,8 @@ def _great_expectations() -> tuple[Any, tuple[type[Exception], ...]]:
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from sqlalchemy.exc import SQLAlchemyError
 
-    # Set here, because its import sets it too: it would tell of each temporary folder.
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    # It would tell of each temporary folder, and sets its own level when imported.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     return gx, (GreatExpectationsError, SQLAlchemyError, duckdb.Error)
 
 
