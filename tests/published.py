@@ -130,10 +130,12 @@ def publish_when_told(pipe: Connection, scratch: Path, run: Run, tables: Sequenc
     pipe.send("done")
 
 
-def read_until(lake: Path, until: float, pipe: Connection) -> None:
-    """Read like a BI tool that reconnects: join two tables that must agree. Sends reads, torn, errors."""
+def read_for(lake: Path, seconds: float, pipe: Connection) -> None:
+    """Read like a BI tool that reconnects: join two tables that must agree. Sends (reads, torn, errors)."""
     reads = torn = errors = 0
-    while time.time() < until:
+    pipe.send("ready")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
         try:
             with duckdb.connect(str((lake / "serving.duckdb").resolve()), read_only=True) as con:
                 rows = con.execute(

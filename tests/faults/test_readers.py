@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from tasks import publication, shelf
-from tests.published import TABLES, fill, filled, night, publish_when_told, read_until, settings
+from tests.published import TABLES, fill, filled, night, publish_when_told, read_for, settings
 
 # Clean children that already know the packages: a fork of this process would inherit DuckDB's locks, a fresh
 # interpreter would spend a second on imports.
@@ -20,28 +20,29 @@ READERS = 2
 PATIENCE_SECONDS = 60
 
 
-def storm(lake: Path, seconds: float, every: float) -> tuple[int, list[tuple[int, int, int]]]:
-    """Publish a new day's lists every so often while readers read. Returns publications made, and what readers saw."""
-    config = settings(keep_publications=2, grace_seconds=2 * every)
+def storm(lake: Path, seconds: float, every: float, grace: float) -> tuple[int, list[tuple[int, int, int]]]:
+    """Publish other lists every so often while readers read. Returns publications made, and what each reader saw."""
+    config = settings(keep_publications=2, grace_seconds=grace)
     publication.publish(filled(word="day0"), night(lake, "2011-01-01", config), TABLES, {})
-    until = time.time() + seconds
     pipes, readers = [], []
     for _ in range(READERS):
         ours, theirs = PROCESSES.Pipe()
-        readers.append(PROCESSES.Process(target=read_until, args=(lake, until, theirs)))
+        readers.append(PROCESSES.Process(target=read_for, args=(lake, seconds, theirs)))
         readers[-1].start()
         pipes.append(ours)
-    made, pruned = 0, 0
-    while time.time() < until:
-        start = time.time()
+    assert [p.recv() for p in pipes if p.poll(PATIENCE_SECONDS)] == ["ready"] * READERS
+    made, pruned, until = 0, 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        start = time.monotonic()
         made += 1
         # The same as_of over and over: the pointer moves each time, because the content differs.
         publication.publish(filled(word=f"day{made}"), night(lake, "2011-01-01", config), TABLES, {})
         pruned += len(publication.prune(lake, config))
-        time.sleep(max(0.0, every - (time.time() - start)))
-    seen = [p.recv() if p.poll(PATIENCE_SECONDS) else (0, 0, 1) for p in pipes]
+        time.sleep(max(0.0, every - (time.monotonic() - start)))
+    seen = [p.recv() for p in pipes if p.poll(PATIENCE_SECONDS)]
     for reader in readers:
         reader.join(PATIENCE_SECONDS)
+    assert len(seen) == READERS
     assert pruned > 0
     return made, seen
 
@@ -54,12 +55,12 @@ def never_torn(made: int, seen: list[tuple[int, int, int]], at_least: int) -> No
 
 
 def test_readers_see_one_whole_publication_while_others_are_published_and_pruned(tmp_path: Path) -> None:
-    never_torn(*storm(tmp_path, seconds=6, every=0.5), at_least=4)
+    never_torn(*storm(tmp_path, seconds=6, every=0.4, grace=2), at_least=4)
 
 
 @pytest.mark.prove
 def test_readers_see_one_whole_publication_for_three_minutes(tmp_path: Path) -> None:
-    never_torn(*storm(tmp_path, seconds=180, every=10), at_least=17)
+    never_torn(*storm(tmp_path, seconds=180, every=10, grace=20), at_least=17)
 
 
 def killed_at_random(folder: Path, kills: int) -> None:
