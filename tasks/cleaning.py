@@ -13,9 +13,10 @@ from tasks.contracts import Column, Contract, quote
 from tasks.errors import ConfigurationError
 
 # Zero-width and direction marks, soft hyphen, byte order mark, control characters: no eye can tell two such ids apart.
-INVISIBLE = r"[\x{00AD}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{FEFF}\p{Cc}]"
+INVISIBLE = r"[\x{00AD}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEFF}\p{Cc}]"
+SPACE = r"[\s\p{Z}]+"
 NUMBER = r"[+-]?\d{1,30}(\.\d{1,30})?"
-TIME = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?( ?(Z|UTC|[+-]\d{2}(:?\d{2})?))?"
+TIME = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?( ?(Z|UTC|[+-](0\d|1[0-4])(:?[0-5]\d)?))?)?"
 OFFSET = r"(Z|UTC|:\d{2}(\.\d+)? ?[+-]\d{2}(:?\d{2})?)$"
 BOOLEANS = {"true": ("true", "t", "yes", "y", "1"), "false": ("false", "f", "no", "n", "0")}
 EARLIEST_BIRTH_YEAR = 1900  # nobody alive was born before it
@@ -23,13 +24,17 @@ EARLIEST_BIRTH_YEAR = 1900  # nobody alive was born before it
 # Names in daily use that ISO 3166 does not list.
 COUNTRY_ALIASES = {"UK": "GB", "ENGLAND": "GB", "SCOTLAND": "GB", "WALES": "GB", "GREAT BRITAIN": "GB", "HOLLAND": "NL"}
 
+# A line break or a tab parts words, so spaces are made before what nobody sees is taken out.
+TEXT = (
+    f"trim(nfc_normalize(regexp_replace(regexp_replace(regexp_replace({{c}}, '{SPACE}', ' ', 'g'), "
+    f"'{INVISIBLE}', '', 'g'), ' +', ' ', 'g')))"
+)
 STANDARDIZE = {
     "lower": "lower(trim({c}))",
     "upper": "upper(trim({c}))",
-    "text": "nullif(trim(regexp_replace(regexp_replace(nfc_normalize({c}), '" + INVISIBLE + "', '', 'g'),"
-    " '\\s+', ' ', 'g')), '')",
-    "path": "nullif(array_to_string(list_filter(list_transform(string_split_regex(nfc_normalize({c}), '[>/]'),"
-    " lambda part: trim(part)), lambda part: part <> ''), ' > '), '')",
+    "text": TEXT,
+    "path": f"array_to_string(list_filter(list_transform(string_split_regex({TEXT}, '[>/]'),"
+    " lambda part: trim(part)), lambda part: part <> ''), ' > ')",
     "country": "CASE WHEN {c} IS NOT NULL THEN coalesce("
     "(SELECT code FROM ingest.countries WHERE name = upper(trim({c}))), 'ZZ') END",
     "language": "(SELECT code FROM ingest.languages"
@@ -144,7 +149,7 @@ def _standardized(column: Column, rules: dict[str, str]) -> str:
     text = f"nullif(\"{column.name}\", '')"
     if column.name not in rules:
         return text
-    return STANDARDIZE[rules[column.name]].replace("{c}", text)
+    return f"nullif({STANDARDIZE[rules[column.name]].replace('{c}', text)}, '')"
 
 
 def _typed(column: Column, zone: str) -> str:
@@ -152,10 +157,12 @@ def _typed(column: Column, zone: str) -> str:
     if column.type == "VARCHAR":
         return text
     if column.type == "TIMESTAMPTZ":
+        # Of an hour that the clocks repeat, the second pass is meant; of one that they skip, nobody knows what.
+        local, instant = f"TRY_CAST({text} AS TIMESTAMP)", f"timezone({quote(zone)}, TRY_CAST({text} AS TIMESTAMP))"
         return (
             f"CASE WHEN NOT regexp_full_match({text}, '{TIME}') THEN NULL "
             f"WHEN regexp_matches({text}, '{OFFSET}') THEN TRY_CAST({text} AS TIMESTAMPTZ) "
-            f"ELSE timezone({quote(zone)}, TRY_CAST({text} AS TIMESTAMP)) END"
+            f"WHEN timezone({quote(zone)}, {instant}) = {local} THEN {instant} END"
         )
     if column.type == "BOOLEAN":
         yes, no = (", ".join(quote(v) for v in BOOLEANS[k]) for k in ("true", "false"))
@@ -166,7 +173,7 @@ def _typed(column: Column, zone: str) -> str:
 
 def _fault(contract: Contract) -> str:
     """The first reason for which a row goes to quarantine, in column order."""
-    texts = ", ".join(_q("s", c) for c in contract.columns)
+    texts = ", ".join(f'"{c.name}"' for c in contract.columns)
     cases = [("fault IS NOT NULL", "fault"), (f"contains(concat({texts}), chr(0))", "'nul_character'")]
     fills = _by_column(contract, "fill")
     occurred = contract.properties.get("occurred", {})
@@ -174,7 +181,7 @@ def _fault(contract: Contract) -> str:
         name, text, typed, fixed = column.name, *(_q(stage, column) for stage in ("s", "t", "x"))
         if column.type != "VARCHAR":
             cases.append((f"{text} IS NOT NULL AND {typed} IS NULL", quote(f"{name}_not_{_kind(column)}")))
-        elif column.classification in ("identifier", "pseudonymous") or name.endswith("_id"):
+        elif column.opaque:
             cases.append((f"regexp_matches({text}, '{INVISIBLE}')", quote(f"{name}_invisible_character")))
         if column.required and name not in fills:
             cases.append((f"{fixed} IS NULL", quote(f"{name}_missing")))

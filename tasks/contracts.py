@@ -43,6 +43,13 @@ class Column:
     minimum: float | None
     maximum: float | None
 
+    @property
+    def opaque(self) -> bool:
+        """Whether the column names something, so that a single lost or hidden character would name something else."""
+        return self.type == "VARCHAR" and (
+            self.classification in ("identifier", "pseudonymous") or self.name.endswith("_id")
+        )
+
 
 @dataclass(frozen=True)
 class Check:

@@ -6,7 +6,9 @@ landing never depends on a later one. The only commit is the table's manifest: a
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -16,8 +18,9 @@ import duckdb
 from tasks import cleaning, contracts, lake, landing, ledger, parse
 from tasks.contracts import Contract
 from tasks.errors import BlockedError
-from tasks.landing import LandedFile, Received
+from tasks.landing import Landed, LandedFile
 from tasks.ledger import Entry, Ingested
+from tasks.receipt import Received, receive
 from tasks.records import RejectedError
 from tasks.report import track
 from tasks.settings import Run
@@ -55,7 +58,7 @@ def ingest(connection: duckdb.DuckDBPyConnection, run: Run, room: Path) -> Inges
         manifest = lake.read_manifest(run.lake, contract.name)
         lake.sweep_table(run.lake, contract.name, manifest)
         _ingest_table(connection, run, room, contract, manifest, report)
-        report.ignored_folders += [f"{contract.name}/{f}" for f in landing.ignored_folders(run.landing, contract.name)]
+    report.ignored_folders += landing.unknown_tables(run.landing, contracts.names("landing"))
     connection.execute("DETACH ingest")
     if report.residual:
         raise BlockedError(f"ingest: {report.residual} rows are unaccounted for; nothing was published")
@@ -76,66 +79,78 @@ def _ingest_table(
     report: Ingested,
 ) -> None:
     zone = ZoneInfo(run.config.run.timezone)
+    law = _law(contract, run)
     found = landing.find(run.landing, contract.name, zone, run.as_of)
+    report.ignored_folders += found.ignored
     taken = {e["file"]: e for e in manifest.ledger if e["status"] == "accepted"}
-    why = _reason_to_redo(contract, manifest, found, taken)
-    new = [f for f in found if f.path not in taken]
+    cut = max([run.as_of, *(ledger.order_of(e, zone)[0] for e in taken.values())])
+    why = _reason_to_redo(law, manifest, found, taken)
+    new = [f for f in found.files if f.path not in taken]
     reading, rejected = _Reading(contract), list[Entry]()
     if why is None:
         reading, rejected = _read(connection, run, room, contract, new)
         newest = max((ledger.order_of(e, zone) for e in taken.values()), default=None)
-        late = [f for f in reading.files if newest is not None and (f.landed_on, f.label, f.name) < newest]
+        late = [f for f in reading.files if newest is not None and landing.order(f) < newest]
         why = f"{late[0].path} arrived after later files had been taken in" if late else None
     if why is not None:
         report.re_ingested[contract.name] = why
-        cut = max([run.as_of, *(ledger.order_of(e, zone)[0] for e in taken.values())])
         found = landing.find(run.landing, contract.name, zone, cut)
-        gone = sorted(set(taken) - {f.path for f in found})
+        gone = sorted(set(taken) - {f.path for f in found.files})
         if gone:
             raise BlockedError(
                 f"{contract.name}: history must be rebuilt ({why}), but {len(gone)} landed files are gone, the first "
                 f"is {gone[0]}; bring them back, or land the data under a later date"
             )
         manifest = lake.Manifest()
-        reading, rejected = _read(connection, run, room, contract, found)
+        reading, rejected = _read(connection, run, room, contract, found.files)
+    rejected += [ledger.entry(f, "", 0, 0, "missing") for f in found.missing]
     _classify(connection, run, contract, manifest)
     ledger.count(connection, contract, reading.entries)
-    stored = _store(connection, run, contract)
+    # The running month, also where an earlier day is run again.
+    month = max([run.label, *(e["landing"] for e in taken.values())])[: len("2011-11")]
+    stored = _store(connection, run, contract, month)
     accepted = [e for e in manifest.ledger if e["status"] == "accepted"] + reading.entries
-    kept = tuple(sorted(accepted + rejected, key=lambda e: (*ledger.order_of(e, zone), e["status"])))
-    files = _compact(connection, run, contract, [*manifest.files, *stored])
-    fresh = lake.Manifest(contract.fingerprint, tuple(files), kept)
+    # An earlier cut says nothing of what it does not see: an earlier day that is run again forgets no later refusal.
+    unseen = [e for e in manifest.ledger if e["status"] == "rejected" and ledger.order_of(e, zone)[0] > run.as_of]
+    kept = tuple(sorted(accepted + rejected + unseen, key=lambda e: (*ledger.order_of(e, zone), e["status"])))
+    files = _compact(connection, run, contract, [*manifest.files, *stored], month)
+    fresh = lake.Manifest(law, tuple(files), kept)
     if fresh != manifest:
         lake.commit_manifest(run.lake, contract.name, fresh)
     ledger.add_up(report, reading.entries, rejected)
 
 
-def _reason_to_redo(
-    contract: Contract, manifest: lake.Manifest, found: list[LandedFile], taken: dict[str, Entry]
-) -> str | None:
+def _law(contract: Contract, run: Run) -> str:
+    """What the fate of a row depends on besides the row and those before it; another law makes another history."""
+    parts = (contract.fingerprint, run.config.run.timezone, str(run.config.landing.max_line_bytes))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _reason_to_redo(law: str, manifest: lake.Manifest, found: Landed, taken: dict[str, Entry]) -> str | None:
     """Why history no longer is what these landing files say, if so."""
     if not taken:
         return None
-    if manifest.contract != contract.fingerprint:
-        return "its contract changed"
-    for file in found:
-        if file.path in taken and landing.fingerprint(file) != taken[file.path]["sha256"]:
+    if manifest.contract != law:
+        return "its contract, the time zone or the longest line changed"
+    for file in found.files:
+        if file.path in taken and landing.changed(file, taken[file.path]):
             return f"{file.path} changed after it had been taken in"
     return None
 
 
 def _read(
-    connection: duckdb.DuckDBPyConnection, run: Run, room: Path, contract: Contract, files: list[LandedFile]
+    connection: duckdb.DuckDBPyConnection, run: Run, room: Path, contract: Contract, files: Sequence[LandedFile]
 ) -> tuple[_Reading, list[Entry]]:
     """Verify, parse and clean `files` into `ingest.clean`; returns what was read, and entries for rejected files."""
     zone = run.config.run.timezone
-    reading, rejected = _Reading(contract), [ledger.entry(f, "", 0, 0, "missing") for f in landing.promised(files)]
+    limits = run.config.landing
+    reading, rejected = _Reading(contract), list[Entry]()
     parse.prepare(connection, contract, zone)
     waiting = 0
     for file in track(files, f"ingest {contract.name}", len(files)):
         try:
-            received = landing.receive(file, room, run.config.landing)
-            unknown = parse.parse(connection, contract, file, received, len(reading.files) + 1)
+            received = receive(file, room, limits)
+            unknown = parse.parse(connection, contract, file, received, len(reading.files) + 1, limits.max_file_bytes)
         except RejectedError as problem:
             rejected.append(ledger.entry(file, landing.fingerprint(file), 0, 0, str(problem)))
             continue
@@ -167,18 +182,20 @@ def _classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contrac
     )
     order = f"PARTITION BY {key} ORDER BY file_no, row"
     payload = f"row({columns})"
-    repeats = f"row_number() OVER (PARTITION BY {columns}, landed_on ORDER BY file_no, row) > 1"
     verdict = {
         "append": f"CASE WHEN row_number() OVER ({order}) = 1 THEN NULL "
         f"WHEN {payload} IS NOT DISTINCT FROM first_value({payload}) OVER ({order}) THEN 'duplicate' "
         "ELSE 'conflict' END",
-        "upsert": f"CASE WHEN {repeats} OR (row_number() OVER ({order}) > 1 "
-        f"AND {payload} IS NOT DISTINCT FROM lag({payload}) OVER ({order})) THEN 'duplicate' END",
-        "snapshot": f"CASE WHEN {repeats} THEN 'duplicate' END",
+        # What only repeats is no word: the word before is that of the row before which does not.
+        "upsert": f"CASE WHEN repeats OR {payload} IS NOT DISTINCT FROM "
+        f"lag({payload}) OVER (PARTITION BY repeats, {key} ORDER BY file_no, row) THEN 'duplicate' END",
+        "snapshot": "CASE WHEN repeats THEN 'duplicate' END",
     }[contract.delivery]
     connection.execute(
-        f"UPDATE ingest.clean SET verdict = judged.verdict FROM (SELECT file_no, row, {verdict} AS verdict "
-        "FROM ingest.rivals) AS judged WHERE clean.file_no = judged.file_no AND clean.row = judged.row"
+        f"UPDATE ingest.clean SET verdict = judged.verdict FROM (WITH voices AS (SELECT *, row_number() OVER "
+        f"(PARTITION BY {columns}, landed_on ORDER BY file_no, row) > 1 AS repeats FROM ingest.rivals) "
+        f"SELECT file_no, row, {verdict} AS verdict FROM voices) AS judged "
+        "WHERE clean.file_no = judged.file_no AND clean.row = judged.row"
     )
     subject = f'"{contract.subject}"' if contract.subject else "NULL"
     connection.execute(
@@ -188,30 +205,39 @@ def _classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contrac
 
 
 def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest) -> None:
-    """`ingest.past`: what history already says about the keys of `ingest.clean` (of an upsert, its newest word)."""
+    """`ingest.past`: what history already says about the keys of `ingest.clean`.
+
+    Of an upsert that is its newest word, and all words of a landing that goes on; of a snapshot, only the latter.
+    """
     columns = ", ".join(f'"{c.name}"' for c in contract.columns)
-    paths = lake.verify(run.lake, contract.name, [f for f in manifest.files if f.store == "history"])
-    if not paths or contract.delivery == "snapshot":
-        connection.execute(
-            "CREATE OR REPLACE TABLE ingest.past AS "
-            f"SELECT file_no, row, landed_on, {columns} FROM ingest.clean LIMIT 0"
-        )
+    connection.execute(
+        f"CREATE OR REPLACE TABLE ingest.past AS SELECT file_no, row, landed_on, {columns} FROM ingest.clean LIMIT 0"
+    )
+    ((new,),) = connection.execute("SELECT count(*) FROM ingest.clean").fetchall()
+    stored = [f for f in manifest.files if f.store == "history"]
+    if not new or not stored:
         return
     key = ", ".join(f'"{k}"' for k in contract.key)
     same_key = " AND ".join(f'past."{k}" IS NOT DISTINCT FROM clean."{k}"' for k in contract.key)
-    last = "row_number() OVER (PARTITION BY {} ORDER BY landed_on DESC, landed_file DESC, landed_row DESC) = 1"
+    order = "landed_on, landed_file, landed_row"
+    goes_on = "landed_on IN (SELECT landed_on FROM ingest.clean)"
+    wanted = {
+        "append": "true",
+        "upsert": f"{goes_on} OR lead(landed_row) OVER (PARTITION BY {key} ORDER BY {order}) IS NULL",
+        "snapshot": goes_on,
+    }[contract.delivery]
     connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.past AS SELECT 0 AS file_no, landed_row AS row, landed_on, {columns} "
-        f"FROM read_parquet($paths, hive_partitioning = false) AS past WHERE EXISTS (FROM ingest.clean WHERE {same_key}) "
-        f"{'QUALIFY ' + last.format(key) if contract.delivery == 'upsert' else ''}",
-        {"paths": paths},
+        # Numbers below those of the files that are read now, in the order of history.
+        f"INSERT INTO ingest.past SELECT -row_number() OVER (ORDER BY {order} DESC), landed_row, landed_on, {columns} "
+        "FROM (FROM read_parquet($paths, hive_partitioning = false) AS past WHERE EXISTS "
+        f"(FROM ingest.clean WHERE {same_key}) QUALIFY {wanted})",
+        {"paths": lake.verify(run.lake, contract.name, stored)},
     )
 
 
-def _store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract) -> list[lake.StoredFile]:
+def _store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, month: str) -> list[lake.StoredFile]:
     """Write accepted rows to history and faulty ones to quarantine, by the person's bucket and the landing period."""
     buckets = lake.bucket_count(run.lake, run.config)
-    month = run.label[: len("2011-11")]
     period = f"CASE WHEN substr(landing, 1, 7) < '{month}' THEN substr(landing, 1, 7) ELSE landing END AS period"
     columns = [c.name for c in contract.columns]
     bucket = lake.bucket_of(f'"{contract.subject}"', buckets) if contract.subject else "0"
@@ -235,10 +261,9 @@ def _store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract) 
 
 
 def _compact(
-    connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, files: list[lake.StoredFile]
+    connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, files: list[lake.StoredFile], month: str
 ) -> list[lake.StoredFile]:
     """Merge the files of every landing month that is over into one per bucket, as if it had been written whole."""
-    month = run.label[: len("2011-11")]
     kept = []
     parts = defaultdict(list)
     for file in files:
@@ -248,7 +273,9 @@ def _compact(
             kept += group
             continue
         columns = [c.name for c in contract.columns] + list(lake.HISTORY_COLUMNS)
-        source = f"(SELECT *, {bucket} AS bucket, '{period}' AS period FROM read_parquet($paths, hive_partitioning = false))"
+        source = (
+            f"(SELECT *, {bucket} AS bucket, '{period}' AS period FROM read_parquet($paths, hive_partitioning = false))"
+        )
         kept += lake.store_rows(
             connection,
             run.lake,

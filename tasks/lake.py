@@ -6,6 +6,7 @@ Nothing here knows what a row means. A file that no manifest names is a leftover
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from typing import Any, Literal
 
 import duckdb
 
-from tasks.contracts import Contract
+from tasks.contracts import Contract, quote
 from tasks.errors import BlockedError, ConfigurationError, ConflictError
 from tasks.settings import Config
 
@@ -214,6 +215,11 @@ def sweep_table(lake: Path, table: str, manifest: Manifest) -> None:
         leftover.unlink()
 
 
+def as_pattern(path: Path) -> str:
+    """`path` as an SQL literal that DuckDB's readers, which read every name as a pattern, take for this very file."""
+    return quote(glob.escape(str(path)))
+
+
 def path_of(lake: Path, table: str, file: StoredFile) -> Path:
     return lake / file.store / table / f"bucket={file.bucket:03d}" / file.name
 
@@ -256,7 +262,9 @@ def store_rows(
 
 
 def verify(lake: Path, table: str, files: list[StoredFile]) -> list[str]:
-    """The paths of `files`, each read and compared with its sha256: Parquet alone does not notice a flipped bit.
+    """The paths of `files` as patterns for DuckDB's readers, each file compared with its sha256.
+
+    Parquet alone does not notice a flipped bit.
 
     Raises:
         BlockedError: a file is gone or is not what was written.
@@ -269,7 +277,7 @@ def verify(lake: Path, table: str, files: list[StoredFile]) -> list[str]:
                 f"{path.relative_to(lake)}: is gone or damaged; restore it, "
                 f"or delete {file.store}/{table} and its manifest to ingest the table anew"
             )
-        paths.append(str(path))
+        paths.append(glob.escape(str(path)))
     return paths
 
 
@@ -283,7 +291,8 @@ def open_table(connection: duckdb.DuckDBPyConnection, lake: Path, contract: Cont
     paths = verify(lake, contract.name, [f for f in manifest.files if f.store == "history"])
     if paths:
         connection.execute(
-            f"INSERT INTO history.{contract.name} BY NAME SELECT * FROM read_parquet($paths, hive_partitioning = false) "
+            f"INSERT INTO history.{contract.name} BY NAME "
+            "SELECT * FROM read_parquet($paths, hive_partitioning = false) "
             "WHERE landed_on <= $cut ORDER BY landed_on, landed_file, landed_row",
             {"paths": paths, "cut": cut},
         )

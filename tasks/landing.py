@@ -1,34 +1,41 @@
-"""Landed files: find them, verify them and count their records, before any value is looked at.
+"""Landed files: find them, and hold them against what their folder's manifest promises.
 
 `landing/<table>/<YYYY-MM-DD or YYYY-MM-DDTHH>/<file>` with `.csv`, `.jsonl` (either may end in `.gz`) or
-`.parquet`, and an optional `_manifest.json`: `{"files": [{"name", "sha256", "bytes", "rows"}]}`. Records are counted
-independently of the engine that parses them: lines in the bytes, Parquet rows in the footer.
+`.parquet`, and an optional `_manifest.json`: `{"files": [{"name", "sha256", "bytes", "rows"}]}`.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import re
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import fsspec
 
 from tasks.errors import MissingInputError
-from tasks.records import BLOCK_BYTES, RejectedError, as_text, blank, read_header, sift, whole_lines
-from tasks.settings import LandingSettings
+from tasks.records import BLOCK_BYTES
 
-LABEL = re.compile(r"(\d{4}-\d{2}-\d{2})(T\d{2})?")
+MANIFEST = "_manifest.json"
+LABEL = re.compile(r"(\d{4}-\d{2}-\d{2})(T\d{2})?", re.ASCII)
 # Letters, digits and the punctuation that ordinary exports use; no path, no control character, nothing hidden.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-+=,()\[\] ]{0,199}")
-FORMATS = {".csv": "csv", ".csv.gz": "csv", ".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the folder's manifest says of one file; without a manifest, nothing."""
+
+    sha256: str | None = None
+    bytes: int | None = None
+    rows: int | None = None
+    fault: str | None = None
+    """Why the file must not be read: the manifest does not name it, or cannot be read itself."""
 
 
 @dataclass(frozen=True)
@@ -40,39 +47,28 @@ class LandedFile:
     url: str
     landed_on: datetime
     """The instant at which that day or hour ended; from then on a run sees the file."""
+    claim: Claim = Claim()
 
     @property
     def path(self) -> str:
-        """The file's name in ledgers: relative to the landing root."""
-        return f"{self.table}/{self.label}/{self.name}"
+        """The file's name in ledgers: relative to the landing root, bytes that are no text escaped."""
+        return f"{self.table}/{self.label}/{self.name}".encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What a `_manifest.json` says of one file."""
+class Landed:
+    """What lies in one table's landing folder as of a cut."""
 
-    sha256: str | None
-    bytes: int | None
-    rows: int | None
-
-
-@dataclass
-class Received:
-    """A verified file in private scratch, counted and sifted."""
-
-    format: str
-    copy: Path
-    sha256: str
-    bytes: int
-    rows: int
-    """Records, counted in the bytes (CSV, JSONL) or the footer (Parquet)."""
-    header: list[str] = field(default_factory=list)
-    faults: list[tuple[int, str, str]] = field(default_factory=list)
-    """(record from 1, reason, the line as delivered) for lines that cannot be parsed; blanked in the copy."""
+    files: tuple[LandedFile, ...] = ()
+    """In the order in which they count."""
+    missing: tuple[LandedFile, ...] = ()
+    """Named by a manifest, but not there."""
+    ignored: tuple[str, ...] = ()
+    """Names beside the dates and hours, whatever the cut: reported, because nothing in them is read."""
 
 
-def find(root: str, table: str, zone: ZoneInfo, cut: datetime) -> list[LandedFile]:
-    """The files of `table` that had landed by the cut, in the order in which they count.
+def find(root: str, table: str, zone: ZoneInfo, cut: datetime) -> Landed:
+    """What had landed of `table` by the cut.
 
     Raises:
         MissingInputError: the landing root is not there.
@@ -80,28 +76,35 @@ def find(root: str, table: str, zone: ZoneInfo, cut: datetime) -> list[LandedFil
     system, base = fsspec.core.url_to_fs(root)
     if not system.isdir(base):
         raise MissingInputError(f"{root}: no landing folder; check --landing")
-    if not system.isdir(f"{base}/{table}"):
-        return []
-    found = []
-    for folder in system.ls(f"{base}/{table}", detail=False):
-        label = str(folder).rstrip("/").rsplit("/", 1)[-1]
-        ended = end_of(label, zone)
-        if ended is None or ended > cut:
-            continue
-        for entry in system.ls(folder, detail=False):
-            name = str(entry).rsplit("/", 1)[-1]
-            if not name.startswith(("_", ".")):
-                found.append(LandedFile(table, label, name, system.unstrip_protocol(entry), ended))
-    return sorted(found, key=lambda f: (f.landed_on, f.label, f.name))
+    files, missing, ignored = list[LandedFile](), list[LandedFile](), list[str]()
+    for folder in _names(system, f"{base}/{table}"):
+        place = f"{base}/{table}/{folder}"
+        ended = end_of(folder, zone)
+        if ended is None or not system.isdir(place):
+            ignored.append(f"{table}/{folder}".encode("utf-8", "backslashreplace").decode())
+        elif ended <= cut:
+            names = _names(system, place)
+            claims = _read_claims(system, f"{place}/{MANIFEST}") if MANIFEST in names else None
+
+            def landed(name: str, claim: Claim, label: str = folder, on: datetime = ended) -> LandedFile:
+                return LandedFile(
+                    table, label, name, system.unstrip_protocol(f"{base}/{table}/{label}/{name}"), on, claim
+                )
+
+            files += [landed(n, _claim(claims, n)) for n in names if not n.startswith(("_", "."))]
+            missing += [landed(n, c) for n, c in (claims or {}).items() if n and n not in names]
+    return Landed(tuple(sorted(files, key=order)), tuple(sorted(missing, key=order)), tuple(sorted(ignored)))
 
 
-def ignored_folders(root: str, table: str) -> list[str]:
-    """Folders of `table` whose names are no landing date and no hour: reported, because their files are not read."""
+def order(file: LandedFile) -> tuple[datetime, str, str]:
+    return file.landed_on, file.label, file.name
+
+
+def unknown_tables(root: str, known: tuple[str, ...]) -> list[str]:
+    """Names in the landing root that are no table: reported, because nothing in them is read."""
     system, base = fsspec.core.url_to_fs(root)
-    if not system.isdir(f"{base}/{table}"):
-        return []
-    labels = [str(f).rstrip("/").rsplit("/", 1)[-1] for f in system.ls(f"{base}/{table}", detail=False)]
-    return sorted(label for label in labels if end_of(label, ZoneInfo("UTC")) is None)
+    found = [n for n in _names(system, base) if n not in known and not n.startswith(("_", "."))]
+    return sorted(n.encode("utf-8", "backslashreplace").decode() for n in found)
 
 
 def visible(label: str, zone: ZoneInfo, cut: datetime) -> bool:
@@ -120,158 +123,71 @@ def end_of(label: str, zone: ZoneInfo) -> datetime | None:
             start = datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=zone)
             return (start.astimezone(ZoneInfo("UTC")) + timedelta(hours=1)).astimezone(zone)
         return datetime.strptime(label, "%Y-%m-%d").replace(tzinfo=zone) + timedelta(days=1)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
-def read_claims(file: LandedFile) -> dict[str, Claim] | None:
-    """What the folder's manifest says per file name, or None where there is no manifest.
-
-    Raises:
-        RejectedError: there is one, but it cannot be read.
-    """
-    system, path = fsspec.core.url_to_fs(file.url)
-    manifest = path.rsplit("/", 1)[0] + "/_manifest.json"
-    if not system.isfile(manifest):
-        return None
-    try:
-        entries = json.loads(system.cat_file(manifest))["files"]
-        return {str(e["name"]): Claim(e.get("sha256"), e.get("bytes"), e.get("rows")) for e in entries}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise RejectedError("manifest_unreadable") from None
-
-
-def promised(files: list[LandedFile]) -> list[LandedFile]:
-    """Files that the manifests beside `files` name but that are not there."""
-    here = {file.path for file in files}
-    absent = {}
-    for file in files:
-        try:
-            claims = read_claims(file) or {}
-        except RejectedError:
-            continue
-        for name in claims:
-            missing = LandedFile(file.table, file.label, name, f"{file.url.rsplit('/', 1)[0]}/{name}", file.landed_on)
-            if missing.path not in here:
-                absent[missing.path] = missing
-    return [absent[path] for path in sorted(absent)]
+def changed(file: LandedFile, taken: Mapping[str, Any]) -> bool:
+    """Whether the file, or what its manifest says of it, is no longer what the ledger entry `taken` says was read."""
+    claim = file.claim
+    broken = (
+        claim.fault is not None
+        or claim.sha256 not in (None, taken["sha256"])
+        or claim.bytes not in (None, taken["bytes"])
+        or claim.rows not in (None, taken["rows_in"])
+    )
+    confirmed = claim.rows is not None and "last_line_without_newline" in taken["reasons"]
+    return broken or confirmed or fingerprint(file) != taken["sha256"]
 
 
 def fingerprint(file: LandedFile) -> str:
-    """sha256 of the landed bytes."""
+    """sha256 of the landed bytes; of nothing where they cannot be read."""
+    if refusal(file) is not None:
+        return ""
     digest = hashlib.sha256()
-    with fsspec.open(file.url, "rb") as handle:
-        while block := handle.read(BLOCK_BYTES):
-            digest.update(block)
+    try:
+        with fsspec.open(file.url, "rb") as handle:
+            while block := handle.read(BLOCK_BYTES):
+                digest.update(block)
+    except OSError:
+        return ""
     return digest.hexdigest()
 
 
-def receive(file: LandedFile, scratch: Path, settings: LandingSettings) -> Received:
-    """Verify `file` and bring it into `scratch`, counted and sifted.
-
-    Raises:
-        RejectedError: name, type, manifest, size, expansion or encoding is not as declared; nothing of it is used.
-    """
-    suffix = next((s for s in sorted(FORMATS, key=len, reverse=True) if file.name.endswith(s)), None)
+def refusal(file: LandedFile) -> str | None:
+    """Why the file must not even be opened, if so: its name, or a link, pipe or folder in its place."""
     if not PLAIN_NAME.fullmatch(file.name):
-        raise RejectedError("name_not_plain")
-    if suffix is None:
-        raise RejectedError("type_unknown")
-    if _leaves_root(file):
-        raise RejectedError("outside_landing")
-    claims = read_claims(file)
-    claim = claims.get(file.name) if claims is not None else Claim(None, None, None)
-    if claim is None:
-        raise RejectedError("not_in_manifest")
-    raw = scratch / "landed"
-    digest, size = _copy(file, raw, settings)
-    if (claim.sha256 and claim.sha256 != digest) or (claim.bytes is not None and claim.bytes != size):
-        raise RejectedError("differs_from_manifest")
-    if FORMATS[suffix] == "parquet":
-        received = _open_parquet(raw, digest, size, settings)
-    else:
-        received = _open_text(raw, FORMATS[suffix], suffix.endswith(".gz"), claim, settings)
-        received.sha256, received.bytes = digest, size
-    if claim.rows is not None and claim.rows != received.rows:
-        raise RejectedError("rows_differ_from_manifest")
-    return received
-
-
-def _leaves_root(file: LandedFile) -> bool:
-    """Whether a local path is a link to somewhere else; other stores have no links."""
+        return "name_not_plain"
     system, path = fsspec.core.url_to_fs(file.url)
-    return "file" in system.protocol and (Path(path).is_symlink() or Path(path).parent.is_symlink())
+    if "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
+        # Below the root nothing may be a link; the root itself may.
+        root = Path(path).parents[2]
+        if Path(path).resolve() != root.resolve() / file.table / file.label / file.name:
+            return "outside_landing"
+    return None if system.isfile(path) else "not_a_file"
 
 
-def _copy(file: LandedFile, target: Path, settings: LandingSettings) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with fsspec.open(file.url, "rb") as source, target.open("wb") as copy:
-        while block := source.read(BLOCK_BYTES):
-            size += len(block)
-            if size > settings.max_file_bytes:
-                raise RejectedError("too_large")
-            digest.update(block)
-            copy.write(block)
-    return digest.hexdigest(), size
+def _names(system: Any, folder: str) -> list[str]:
+    """The names in a folder, none where there is no folder."""
+    if not system.isdir(folder):
+        return []
+    return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in system.ls(folder, detail=False))
 
 
-def _open_parquet(raw: Path, digest: str, size: int, settings: LandingSettings) -> Received:
-    import pyarrow.parquet as pq
-
+def _read_claims(system: Any, manifest: str) -> dict[str, Claim]:
+    """Claims by file name; where the manifest cannot be read, the claim on the empty name says so."""
     try:
-        footer = pq.ParquetFile(raw)
-        metadata, header = footer.metadata, list(footer.schema_arrow.names)
-        unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-        rows = int(metadata.num_rows)
-    except (OSError, ValueError):
-        raise RejectedError("unreadable") from None
-    # A column of one repeated value packs into a few bytes however many rows it claims: rows are bounded as bytes are.
-    if max(unpacked, rows) > max(settings.max_expansion * size, settings.max_line_bytes):
-        raise RejectedError("expands_too_far")
-    if len(set(header)) != len(header):
-        raise RejectedError("header_repeats_a_column")
-    return Received("parquet", raw, digest, size, rows, header)
+        entries = json.loads(system.cat_file(manifest))["files"]
+        return {str(e["name"]): Claim(_lower(e.get("sha256")), e.get("bytes"), e.get("rows")) for e in entries}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {"": Claim(fault="manifest_unreadable")}
 
 
-def _open_text(raw: Path, kind: str, packed: bool, claim: Claim, settings: LandingSettings) -> Received:
-    copy = raw.with_suffix(f".{kind}")
-    received = Received(kind, copy, "", 0, 0)
-    with raw.open("rb") as source, copy.open("wb") as target:
-        blocks = whole_lines(
-            _unpack(source, raw.stat().st_size, settings) if packed else _plain(source), settings.max_line_bytes
-        )
-        if kind == "csv":
-            received.header, blocks = read_header(blocks)
-        for block, ended in blocks:
-            first = received.rows + 1
-            lines, faults = sift(block, kind, len(received.header), first, settings.max_line_bytes)
-            received.rows += lines.count(b"\n")
-            confirmed = ended or claim.rows == received.rows
-            if not confirmed:
-                # The transfer may have stopped inside this record, which would still parse, as a shorter number.
-                faults = [f for f in faults if f[0] != received.rows]
-                faults.append(
-                    (received.rows, "last_line_without_newline", as_text(block.rstrip(b"\n").split(b"\n")[-1]))
-                )
-                lines = lines[: lines.rstrip(b"\n").rfind(b"\n") + 1] + blank(kind, len(received.header))
-            target.write(lines)
-            received.faults += faults
-    return received
+def _lower(digest: str | None) -> str | None:
+    return None if digest is None else digest.lower()
 
 
-def _plain(source: IO[bytes]) -> Iterator[bytes]:
-    while block := source.read(BLOCK_BYTES):
-        yield block
-
-
-def _unpack(source: IO[bytes], size: int, settings: LandingSettings) -> Iterator[bytes]:
-    unpacked = 0
-    try:
-        with gzip.GzipFile(fileobj=source) as stream:
-            while block := stream.read(BLOCK_BYTES):
-                unpacked += len(block)
-                if unpacked > min(settings.max_file_bytes, max(settings.max_expansion * size, settings.max_line_bytes)):
-                    raise RejectedError("expands_too_far")
-                yield block
-    except (OSError, EOFError, zlib.error):
-        raise RejectedError("unreadable") from None
+def _claim(claims: dict[str, Claim] | None, name: str) -> Claim:
+    if claims is None:
+        return Claim()
+    return claims.get("") or claims.get(name) or Claim(fault="not_in_manifest")

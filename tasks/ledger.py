@@ -163,5 +163,5 @@ def waiting(run: Run) -> dict[str, int]:
     for contract in contracts.all_of("landing"):
         taken = {e["file"] for e in lake.read_manifest(run.lake, contract.name).ledger if e["status"] == "accepted"}
         found = landing.find(run.landing, contract.name, zone, run.as_of)
-        counts[contract.name] = sum(1 for f in found if f.path not in taken)
+        counts[contract.name] = sum(1 for f in found.files if f.path not in taken)
     return counts

@@ -18,6 +18,8 @@ from tasks.errors import ConfigurationError
 Share = Annotated[float, Field(ge=0, le=1)]
 Basis = Literal["consent", "legitimate_interest"]
 Repeats = Literal["allowed", "never", "only"]
+# The parser's buffer must hold a line twice.
+MAX_LINE_BYTES = 8_000_000
 
 
 def _known_zone(name: str) -> str:
@@ -45,7 +47,7 @@ class RunSettings(Section):
 class LandingSettings(Section):
     max_file_bytes: int = Field(ge=1)
     max_expansion: float = Field(ge=1)
-    max_line_bytes: int = Field(ge=1)
+    max_line_bytes: int = Field(ge=1, le=MAX_LINE_BYTES)
 
 
 class LakeSettings(Section):
