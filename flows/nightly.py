@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -56,6 +57,7 @@ class Night:
     items: int = 0
     trained: training.Trained | None = None
     published: publication.Published | None = None
+    verdicts: Sequence[gates.Verdict] = ()
     status: str = "blocked"
     why: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -167,8 +169,12 @@ def check_marts(tonight: Night) -> None:
 
 def publish(tonight: Night) -> None:
     with tonight.open() as con:
-        tonight.published = publication.publish(con, tonight.run)
-    tonight.status = tonight.published.status
+        try:
+            tonight.published = publication.publish(con, tonight.run)
+        except gates.ClosedGateError as closed:
+            tonight.verdicts = closed.verdicts
+            raise
+    tonight.verdicts, tonight.status = tonight.published.verdicts, tonight.published.status
 
 
 def prune(tonight: Night) -> None:
@@ -209,7 +215,7 @@ def _close(tonight: Night, began: float) -> Summary:
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "why": tonight.why,
     }
-    report.record(tonight.run.lake, summary, gates.as_records(published.verdicts) if published else [])
+    report.record(tonight.run.lake, summary, gates.as_records(tonight.verdicts))
     return summary
 
 
