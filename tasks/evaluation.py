@@ -97,13 +97,13 @@ def truth(con: duckdb.DuckDBPyConnection, run: Run, history: Interactions, start
     return Truth(by_signal)
 
 
-def measured_people(history: Interactions, happened: Truth, config: Config) -> Ints:
-    """Rows of the people with any truth; of very many, those whose hash of seed and id is lowest."""
+def measured_people(history: Interactions, happened: Truth, most: int, seed: int) -> Ints:
+    """Rows of the people with any truth, ascending; of more than `most`, those whose hash of seed and id is lowest."""
     active = np.flatnonzero(sum(np.diff(table.indptr) for table in happened.by_signal.values()))
-    if len(active) <= config.evaluation.max_people:
+    if len(active) <= most:
         return active
-    key = [hashlib.sha256(f"{config.run.seed}\0{history.people[row]}".encode()).digest() for row in active]
-    return np.sort(active[np.argsort(np.array(key, dtype="S32"), kind="stable")[: config.evaluation.max_people]])
+    key = [hashlib.sha256(f"{seed}\0{history.people[row]}".encode()).digest() for row in active]
+    return np.sort(active[np.argsort(np.array(key, dtype="S32"), kind="stable")[:most]])
 
 
 def main_signal(happened: Truth, config: Config) -> str | None:
@@ -135,7 +135,7 @@ def measure(
 
     Everything that may be shown is ranked for everybody; no sampled negatives.
     """
-    people = measured_people(history, happened, config)
+    people = measured_people(history, happened, config.evaluation.max_people, config.run.seed)
     chosen = history.take(people)
     parts: dict[tuple[str, str], list[Figures]] = {}
     for start, block in chosen.blocks(config.run.max_block_cells // (len(families.models) + 1)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import duckdb
@@ -73,8 +74,11 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
     config, history = run.config, trained.history
     cells = config.run.max_block_cells // (len(trained.families.models) + 1)
     with threadpool_limits(1, user_api="blas"):
-        blocks = history.blocks(cells) if trained.families.models else iter(())
-        frames = [frame for _, block in blocks for frame in _block(block, trained, config)]
+        blocks = (block for _, block in history.blocks(cells)) if trained.families.models else iter(())
+        # Blocks do not depend on the number of threads, and the pool keeps their order.
+        with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
+            lists_of = pool.map(lambda block: list(_block(block, trained, config)), blocks)
+            frames = [frame for block in lists_of for frame in block]
         personal = pl.concat([_empty("recommendations"), *(f for f, _ in frames)]).sort(
             "user_id", "placement", "context", "position"
         )

@@ -23,6 +23,9 @@ from tasks.settings import Config, Repeats, Run
 NEEDED = ("user_item", "item_popularity", "item_attributes")
 """Feature tables that families read."""
 
+LESSON_PEOPLE = 4_000
+"""Of a window: a handful of weights needs no more, and their candidates stay in memory."""
+
 Weights = dict[Repeats, NDArray[np.float64]]
 
 
@@ -105,7 +108,7 @@ def _lessons(
     lessons: dict[Repeats, list[blend.Lesson]] = {policy: [] for policy in policies}
     if signal is None or not names:
         return lessons
-    people = evaluation.measured_people(window.history, window.happened, config)
+    people = evaluation.measured_people(window.history, window.happened, LESSON_PEOPLE, config.run.seed)
     known = blend.Families({name: window.families.models[name] for name in names}, {})
     for start, block in window.history.take(people).blocks(config.run.max_block_cells // (len(names) + 1)):
         scales = blend.opinions(known, block, config.privacy.min_people)

@@ -14,7 +14,8 @@ from tasks.settings import Config
 
 @dataclass(frozen=True)
 class Content:
-    """score(u, i) = cos(profile(u), v(i)), where v are SVD-reduced TF-IDF vectors of the catalogue's text.
+    """score(u, i) = cos(profile(u), v(i)), where v are TF-IDF vectors of the catalogue's text, reduced by SVD unless they
+    are that short already.
 
     profile(u) is the sum of v over the person's items, weighted by the decayed history. It reads the catalogue, never
     other people: the one family that brings untouched items. Latent semantic analysis after Deerwester et al. (1990).
@@ -38,11 +39,10 @@ class Content:
             terms = reader.fit_transform(history.catalogue.text)
         except ValueError:
             raise TooLittleDataError("no word is shared by two items") from None
-        dimensions = min(settings.dimensions, min(terms.shape) - 1)
-        if dimensions < 2:
-            raise TooLittleDataError("fewer than three items or words")
-        vectors = TruncatedSVD(n_components=dimensions, random_state=config.run.seed).fit_transform(terms)
-        return cls(_unit(vectors.astype(np.float32)))
+        if min(terms.shape) <= settings.dimensions:
+            return cls(_unit(terms.toarray()))
+        reduced = TruncatedSVD(n_components=settings.dimensions, random_state=config.run.seed).fit_transform(terms)
+        return cls(_unit(reduced.astype(np.float32)))
 
     def score(self, block: Interactions) -> Floats:
         profiles = _unit((block.evidence(block.weight) @ self.vectors).astype(np.float32))

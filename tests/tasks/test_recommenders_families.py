@@ -1,0 +1,256 @@
+"""The promises that every family keeps, and each one's formula on a case worked by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks import blend
+from tasks.recommenders import Interactions, Recommender, TooLittleDataError
+from tasks.recommenders.als import Als, first_factors
+from tasks.recommenders.content import Content
+from tasks.recommenders.interactions import load
+from tasks.recommenders.item_item import ItemItem
+from tasks.recommenders.repeat import Repeat
+from tasks.recommenders.trending import Trending
+from tests.tasks.worlds import market, settings, shuffle, world
+
+ITEMS = """
+item_id | title         | sensitive
+cup     | red cup       | false
+jar     | red jar       | false
+pot     | blue pot      | false
+pan     | blue pan      | false
+pill    | secret pill   | true
+"""
+FAMILIES = pytest.mark.parametrize("family", blend.FAMILIES, ids=lambda f: f.name)
+
+
+@pytest.fixture(scope="module")
+def history() -> Interactions:
+    night = market()
+    found = load(night.con, night.run.as_of, 90.0)
+    night.con.close()
+    return found
+
+
+def cell(history: Interactions, scores: np.ndarray, person: str, item: str) -> float:
+    return float(scores[history.people.index(person), history.catalogue.ids.index(item)])
+
+
+@FAMILIES
+def test_a_family_repeats_itself_exactly(history: Interactions, family: type[Recommender]) -> None:
+    first, second = (family.fit(history, settings()).score(history) for _ in range(2))
+
+    assert first.dtype == np.float32
+    assert first.shape == history.shape
+    assert first.any()
+    assert first.tobytes() == second.tobytes()
+
+
+@FAMILIES
+def test_a_family_comes_back_from_its_file_without_pickle(
+    history: Interactions, family: type[Recommender], tmp_path: Path
+) -> None:
+    fitted = family.fit(history, settings())
+    fitted.save(tmp_path / "model.npz")
+
+    loaded = family.load(tmp_path / "model.npz")
+
+    assert loaded.score(history).tobytes() == fitted.score(history).tobytes()
+    with np.load(tmp_path / "model.npz", allow_pickle=False) as saved:
+        assert not any(saved[name].dtype.hasobject for name in saved.files)
+
+
+@FAMILIES
+def test_a_person_is_scored_from_the_own_history_alone(history: Interactions, family: type[Recommender]) -> None:
+    fitted = family.fit(history, settings())
+    mixed = shuffle(history, seed=3)
+
+    alone = fitted.score(history.take(np.array([5])))
+    among = fitted.score(mixed)[mixed.people.index(history.people[5])]
+
+    np.testing.assert_allclose(alone[0], among, rtol=1e-5, atol=1e-6)
+
+
+@FAMILIES
+def test_a_family_stores_nothing_that_grows_with_people(
+    history: Interactions, family: type[Recommender], tmp_path: Path
+) -> None:
+    fitted = family.fit(history, settings())
+    fitted.save(tmp_path / "model.npz")
+
+    with np.load(tmp_path / "model.npz") as saved:
+        sizes = {size for name in saved.files for size in saved[name].shape}
+    assert len(history) not in sizes
+
+
+@FAMILIES
+def test_a_family_says_why_it_cannot_learn_from_nothing(family: type[Recommender]) -> None:
+    nobody = world("user_id | item_id | occurred_at", "item_id | title\ncup | cup")
+
+    with pytest.raises(TooLittleDataError):
+        family.fit(nobody, settings())
+
+
+def test_trending_is_the_mean_rate_of_its_windows() -> None:
+    # cup: 3 purchases this week, so 3/7 + 3/14 + 3/28; pot: 6 purchases three weeks ago, so 6/28. Ratio .2857.
+    there = world(
+        """
+        user_id | item_id | event_type | occurred_at
+        ann     | cup     | purchase   | 2026-02-25 12:00:00+00
+        bob     | cup     | purchase   | 2026-02-25 12:00:00+00
+        cem     | cup     | purchase   | 2026-02-25 12:00:00+00
+        ann     | pot     | purchase   | 2026-02-08 12:00:00+00
+        ann     | pot     | purchase   | 2026-02-08 13:00:00+00
+        bob     | pot     | purchase   | 2026-02-08 12:00:00+00
+        bob     | pot     | purchase   | 2026-02-08 13:00:00+00
+        cem     | pot     | purchase   | 2026-02-08 12:00:00+00
+        cem     | pot     | purchase   | 2026-02-08 13:00:00+00
+        """,
+        ITEMS,
+    )
+
+    scores = Trending.fit(there, settings()).score(there)
+
+    assert cell(there, scores, "ann", "cup") == 1
+    assert cell(there, scores, "bob", "pot") == pytest.approx((6 / 28) / (3 / 7 + 3 / 14 + 3 / 28))
+    assert cell(there, scores, "cem", "pan") == 0
+
+
+def test_repeat_counts_days_decays_them_and_asks_for_demand() -> None:
+    # ann: 2 days, the last 9 days ago (noon to midnight: 8.5), 1 purchase of all in two weeks: 2 · 2^(−8.5/270) · 2^.35.
+    there = world(
+        """
+        user_id | item_id | event_type | occurred_at
+        ann     | cup     | purchase   | 2026-01-10 12:00:00+00
+        ann     | cup     | purchase   | 2026-02-20 12:00:00+00
+        ann     | cup     | purchase   | 2026-02-20 12:00:01+00
+        bob     | pill    | purchase   | 2026-02-20 12:00:00+00
+        """,
+        ITEMS,
+    )
+
+    scores = Repeat.fit(there, settings()).score(there)
+
+    assert cell(there, scores, "ann", "cup") == pytest.approx(2 * 2 ** (-8.5 / 270) * 3**0.35, rel=1e-4)
+    assert np.count_nonzero(scores) == 1, "what nobody had repeats nowhere, and a sensitive item never"
+
+
+def test_item_item_counts_together_and_divides_by_mass() -> None:
+    # Three people with two fresh items each (weight w, degree 2w, so one item voices w/2w = 1/2):
+    # G(cup, jar) = 2 · w/2, q = (2 + 1)/2 · … — cup: 3 voices of ½ = 1.5, jar: 2 of ½ = 1. S = w / √(1.5 · 1).
+    there = world(
+        """
+        user_id | item_id | event_type | occurred_at
+        ann     | cup     | purchase   | 2026-02-28 00:00:00+00
+        ann     | jar     | purchase   | 2026-02-28 00:00:00+00
+        bob     | cup     | purchase   | 2026-02-28 00:00:00+00
+        bob     | jar     | purchase   | 2026-02-28 00:00:00+00
+        cem     | cup     | purchase   | 2026-02-28 00:00:00+00
+        cem     | pot     | purchase   | 2026-02-28 00:00:00+00
+        dan     | cup     | purchase   | 2026-02-28 00:00:00+00
+        """,
+        ITEMS,
+    )
+    w = round(2 ** (-1 / 21) * 256) / 256
+
+    model = ItemItem.fit(there, settings())
+    s = model.similarity.toarray()
+    cup, jar, pot = (there.catalogue.ids.index(i) for i in ("cup", "jar", "pot"))
+
+    # dan's only item has the whole voice: 1.
+    assert s[cup, jar] == pytest.approx(2 * w / 2 / (2.5 * 1) ** 0.5, rel=1e-4)
+    assert s[cup, pot] == pytest.approx(w / 2 / (2.5 * 0.5) ** 0.5, rel=1e-4)
+    assert s[jar, pot] == 0
+    assert s[cup, cup] == 0
+    assert cell(there, model.score(there), "dan", "jar") == pytest.approx(2 ** (-1 / 90) * s[cup, jar], rel=1e-3)
+
+
+def test_item_item_knows_no_pair_that_too_few_people_share() -> None:
+    events = "user_id | item_id | event_type | occurred_at\n" + "\n".join(
+        f"{who} | {item} | purchase | 2026-02-28 00:00:00+00"
+        for who, items in {"ann": ("cup", "jar", "pot"), "bob": ("cup", "jar"), "cem": ("cup", "jar", "pill"),
+                           "dan": ("cup", "jar", "pill"), "eve": ("cup", "pill")}.items()
+        for item in items
+    )  # fmt: skip
+    there = world(events, ITEMS)
+
+    similar = ItemItem.fit(there, settings(min_people=3)).similarity
+
+    cup, jar = there.catalogue.ids.index("cup"), there.catalogue.ids.index("jar")
+    assert {(int(r), int(c)) for r, c in zip(*similar.nonzero(), strict=True)} == {(cup, jar), (jar, cup)}, (
+        "pot is shared by one person, and the sensitive pill is evidence for nothing"
+    )
+
+
+def test_item_item_does_not_depend_on_the_order_of_people(history: Interactions) -> None:
+    one = ItemItem.fit(history, settings()).similarity
+    other = ItemItem.fit(shuffle(history, seed=11), settings()).similarity
+
+    assert one.data.tobytes() == other.data.tobytes()
+    assert one.indices.tobytes() == other.indices.tobytes()
+
+
+def test_als_starts_an_item_from_its_id_and_the_seed_alone() -> None:
+    among_others = first_factors(("a", "cup", "z"), 8, seed=1)
+
+    assert among_others[1].tobytes() == first_factors(("cup",), 8, seed=1)[0].tobytes()
+    assert among_others[1].tobytes() != first_factors(("cup",), 8, seed=2)[0].tobytes()
+    assert (among_others >= 0).all()
+    assert (among_others < 0.01).all()
+
+
+def test_als_folds_a_person_in_by_the_normal_equations(history: Interactions) -> None:
+    # x = (YᵀY + Yᵀ(C − I)Y + λI)⁻¹ Yᵀ C p, written out for one person.
+    config = settings()
+    model = Als.fit(history, config)
+    block = history.take(np.array([2]))
+    cells = block.evidence(block.fresh(config.recommenders.als.half_life_days)).toarray()[0].astype(np.float64)
+    y = model.factors.astype(np.float64)
+    confidence = cells * config.recommenders.als.confidence
+    # implicit reads its input as C; where it is 0, C is 1 and p is 0.
+    met = confidence > 0
+    a = y.T @ y + (y[met].T * (confidence[met] - 1)) @ y[met] + config.recommenders.als.regularization * np.eye(64)
+    x = np.linalg.solve(a, y[met].T @ confidence[met])
+
+    np.testing.assert_allclose(model.score(block)[0], np.maximum(y @ x, 0), atol=2e-3)
+
+
+def test_als_is_the_same_with_one_and_two_threads(history: Interactions) -> None:
+    one, two = (Als.fit(history, settings(run={"threads": n})).factors for n in (1, 2))
+
+    assert one.tobytes() == two.tobytes()
+
+
+def test_content_brings_what_nobody_met() -> None:
+    there = world(
+        """
+        user_id | item_id | event_type | occurred_at
+        ann     | cup     | purchase   | 2026-02-28 00:00:00+00
+        bob     | pot     | purchase   | 2026-02-28 00:00:00+00
+        """,
+        ITEMS,
+    )
+
+    scores = Content.fit(there, settings()).score(there)
+
+    assert cell(there, scores, "ann", "jar") > 0.9 > 0.1 > cell(there, scores, "ann", "pan")
+    assert cell(there, scores, "bob", "pan") > 0.9 > 0.1 > cell(there, scores, "bob", "jar")
+
+
+def test_a_sensitive_item_in_the_history_changes_no_score(history: Interactions) -> None:
+    secret = np.zeros(len(history.catalogue), dtype=bool)
+    secret[history.columns[0]] = True
+    hiding = replace(history, catalogue=replace(history.catalogue, sensitive=secret))
+    held = hiding.columns != history.columns[0]
+    kept = np.concatenate(([0], np.cumsum(held)))
+    facts = {f: getattr(hiding, f)[held] for f in ("columns", "weight", "events", "purchases", "days", "first_age",
+                                                    "last_age")}  # fmt: skip
+    without = replace(hiding, indptr=kept[hiding.indptr], **facts)
+
+    for family in blend.FAMILIES:
+        assert family.fit(hiding, settings()).score(hiding).tobytes() == (
+            family.fit(without, settings()).score(without).tobytes()
+        ), family.name
