@@ -25,3 +25,4 @@ SELECT
 FROM history.events AS e
 LEFT JOIN staging.people AS p ON p.user_id = e.user_id
 WHERE e.occurred_at < $cut AND e.landed_on <= $landed_by AND (e.user_id IS NULL OR p.personalization)
+ORDER BY e.user_id, e.occurred_at, e.event_id

@@ -29,7 +29,7 @@ def test_a_late_event_is_taken_in_by_a_later_run(night: Night) -> None:
 
     night.open()
 
-    night.shows("staging.events", "event_id\nbefore\nanonym\nat\nlate")
+    night.shows("staging.events", "event_id\nlate\nbefore\nat\nanonym")
 
 
 @pytest.mark.parametrize(("zone", "day"), [("UTC", "2026-02-28"), ("Asia/Tokyo", "2026-03-01")])
