@@ -43,6 +43,7 @@ def window(con: duckdb.DuckDBPyConnection, run: Run, cut: datetime, name: str) -
     `staging.items` is the catalogue as it then was: the newest version that had landed; for an item that landed later
     but had been met or created by then (a catalogue delivered in one piece), the first one. Features are for the caller
     to build. Afterwards the former catalogue is in use again and `name` is gone.
+    No catalogue may be called like a schema of ours: DuckDB would take `features.x` for either.
 
     Yields:
         The former catalogue's name, quoted, to reach the night's own tables.
