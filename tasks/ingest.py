@@ -221,16 +221,13 @@ def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract,
     same_key = " AND ".join(f'past."{k}" IS NOT DISTINCT FROM clean."{k}"' for k in contract.key)
     order = "landed_on, landed_file, landed_row"
     goes_on = "landed_on IN (SELECT landed_on FROM ingest.clean)"
-    wanted = {
-        "append": "true",
-        "upsert": f"{goes_on} OR lead(landed_row) OVER (PARTITION BY {key} ORDER BY {order}) IS NULL",
-        "snapshot": goes_on,
-    }[contract.delivery]
+    wanted = {"append": "true", "upsert": f"newest OR {goes_on}", "snapshot": goes_on}[contract.delivery]
     connection.execute(
         # Numbers below those of the files that are read now, in the order of history.
         f"INSERT INTO ingest.past SELECT -row_number() OVER (ORDER BY {order} DESC), landed_row, landed_on, {columns} "
-        "FROM (FROM read_parquet($paths, hive_partitioning = false) AS past WHERE EXISTS "
-        f"(FROM ingest.clean WHERE {same_key}) QUALIFY {wanted})",
+        f"FROM (SELECT *, lead(landed_row) OVER (PARTITION BY {key} ORDER BY {order}) IS NULL AS newest "
+        "FROM read_parquet($paths, hive_partitioning = false) AS past WHERE EXISTS "
+        f"(FROM ingest.clean WHERE {same_key})) WHERE {wanted}",
         {"paths": lake.verify(run.lake, contract.name, stored)},
     )
 
