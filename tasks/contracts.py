@@ -152,7 +152,7 @@ def _compile(layer: Layer, document: OpenDataContractStandard, fingerprint: str)
         raise ValueError("no column is a primaryKey")
     if properties["subject"] != "none" and properties["subject"] not in {c.name for c in columns}:
         raise ValueError("the subject is not a column")
-    checks = tuple(_check(rule, {c.name: c.one_of for c in columns}) for rule in table.quality or [])
+    checks = tuple(_check(rule) for rule in table.quality or [])
     return Contract(
         layer=layer,
         name=_given(document.name, "a name"),
@@ -166,14 +166,16 @@ def _compile(layer: Layer, document: OpenDataContractStandard, fingerprint: str)
     )
 
 
-def _check(rule: DataQuality, lists: dict[str, tuple[str, ...]]) -> Check:
+def _check(rule: DataQuality) -> Check:
     name = _given(rule.name, "a rule's name")
     if not isinstance(rule.implementation, dict):
         raise TypeError(f"rule {name}: implementation is not {{type, kwargs}}")
-    kwargs = dict(rule.implementation["kwargs"])
-    if kwargs.get("value_set") == "$one_of":
-        kwargs["value_set"] = list(lists[kwargs["column"]])
-    return Check(name, "error" if rule.severity == "error" else "warning", rule.implementation["type"], kwargs)
+    return Check(
+        name,
+        "error" if rule.severity == "error" else "warning",
+        rule.implementation["type"],
+        dict(rule.implementation["kwargs"]),
+    )
 
 
 def _column(column: SchemaProperty) -> Column:
