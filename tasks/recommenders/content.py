@@ -8,14 +8,15 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, product
 from tasks.settings import Config
 
 
 @dataclass(frozen=True)
 class Content:
-    """score(u, i) = cos(profile(u), v(i)), where v are TF-IDF vectors of the catalogue's text, reduced by SVD unless they
-    are that short already.
+    """score(u, i) = cos(profile(u), v(i)), with v the TF-IDF vectors of the catalogue's text.
+
+    They are reduced by a truncated SVD unless they are that short already.
 
     profile(u) is the sum of v over the person's items, weighted by the decayed history. It reads the catalogue, never
     other people: the one family that brings untouched items. Latent semantic analysis after Deerwester et al. (1990).
@@ -46,7 +47,7 @@ class Content:
 
     def score(self, block: Interactions) -> Floats:
         profiles = _unit((block.evidence(block.weight) @ self.vectors).astype(np.float32))
-        scores: Floats = np.maximum(profiles @ self.vectors.T, 0)
+        scores: Floats = np.maximum(product(profiles, self.vectors), 0)
         return scores
 
     def link(self, own: Ints, other: Ints) -> Floats:

@@ -11,7 +11,7 @@ import pytest
 from tasks import contracts, evaluation, training
 from tasks.recommenders.interactions import load
 from tests.sql.spec import CUT, Night
-from tests.tasks.worlds import FIRST_DAY, market, night_of, settings
+from tests.tasks.worlds import FIRST_DAY, market, night_of, settings, table
 
 SMALL = {"min_people": 5, "bootstrap": 50}
 
@@ -23,8 +23,8 @@ def trained() -> Iterator[tuple[Night, training.Trained]]:
     night.con.close()
 
 
-def figures(night: Night, table: str = "model_evaluation") -> pl.DataFrame:
-    return night.con.sql(f"FROM marts.{table}").pl()
+def figures(night: Night, name: str = "model_evaluation") -> pl.DataFrame:
+    return table(night, name)
 
 
 def test_windows_are_the_last_days_on_record_and_no_longer_than_the_horizon() -> None:
@@ -89,7 +89,7 @@ def test_recall_and_hit_rate_are_worked_by_hand() -> None:
     of = evaluation.Figures({"purchase": hits}, {"purchase": np.array([4, 1, 0])}, {}, np.array(["hot"] * 3))
 
     def value(metric: str, k: int) -> list[float]:
-        return evaluation.per_person(of, "purchase", metric, k).tolist()
+        return [float(v) for v in evaluation.per_person(of, "purchase", metric, k)]
 
     assert value("recall", 5) == [0.25, 0]
     assert value("recall", 10) == [0.5, 0]
@@ -144,13 +144,13 @@ def test_every_recommender_is_measured_and_the_blend_beats_popularity(
     assert measured.filter(pl.col("people") < 5, pl.col("metric") != "coverage")["value"].drop_nulls().is_empty()
 
 
-@pytest.mark.parametrize("table", ["model_runs", "model_evaluation"])
-def test_the_tables_are_what_their_contracts_say(trained: tuple[Night, training.Trained], table: str) -> None:
+@pytest.mark.parametrize("name", ["model_runs", "model_evaluation"])
+def test_the_tables_are_what_their_contracts_say(trained: tuple[Night, training.Trained], name: str) -> None:
     night, _ = trained
 
-    found = [(c[0], c[1]) for c in night.con.execute(f"DESCRIBE marts.{table}").fetchall()]
+    found = [(c[0], c[1]) for c in night.con.execute(f"DESCRIBE marts.{name}").fetchall()]
 
-    assert found == [(c.name, c.type) for c in contracts.load("marts", table).columns]
+    assert found == [(c.name, c.type) for c in contracts.load("marts", name).columns]
 
 
 def learned(night: Night) -> tuple[Any, ...]:
@@ -185,7 +185,9 @@ def test_what_happens_later_changes_nothing_that_an_earlier_window_says() -> Non
         }
     )
     longer.con.register("later", later.to_arrow())
-    longer.con.execute("INSERT INTO staging.events BY NAME SELECT *, CAST(occurred_at AS DATE) AS occurred_on FROM later")
+    longer.con.execute(
+        "INSERT INTO staging.events BY NAME SELECT *, CAST(occurred_at AS DATE) AS occurred_on FROM later"
+    )
     start = datetime(2026, 2, 1, tzinfo=UTC)
 
     # when both learn up to a day in the past

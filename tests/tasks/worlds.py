@@ -1,6 +1,6 @@
 """Small worlds for recommenders: who met what, written as text or drawn from a seed."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,7 +16,7 @@ FIRST_DAY = datetime(2025, 11, 21, tzinfo=UTC)
 """100 days before CUT."""
 
 
-def settings(min_people: int = 1, **sections: dict[str, object]) -> Config:
+def settings(min_people: int = 1, **sections: Mapping[str, object]) -> Config:
     """The packaged settings with a privacy floor, and with single keys of other sections replaced."""
     config = defaults()
     changed = {name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}
@@ -89,9 +89,12 @@ def fill(night: Night, events: pl.DataFrame) -> None:
     features.build(night.con, night.run, night.run.as_of)
 
 
+def table(night: Night, name: str) -> pl.DataFrame:
+    """`marts.<name>`, in the order in which it was written."""
+    found: pl.DataFrame = night.con.sql(f"FROM marts.{name}").pl()
+    return found
+
+
 def shuffle(history: Interactions, seed: int) -> Interactions:
     """The same people in another order: for laws about scores that must not depend on it."""
     return history.take(np.random.default_rng(seed).permutation(len(history)))
-
-
-__all__ = ["fill", "market", "night_of", "replace", "settings", "shuffle", "world"]
