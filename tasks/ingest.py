@@ -260,13 +260,14 @@ def _store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, 
 def _compact(
     connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, files: list[lake.StoredFile], month: str
 ) -> list[lake.StoredFile]:
-    """Merge the files of every landing month that is over into one per bucket, as if it had been written whole."""
+    """One file per bucket and period, whatever the number of runs that wrote them; a month that is over is a period."""
     kept = []
     parts = defaultdict(list)
     for file in files:
-        parts[file.store, file.bucket, file.period[: len(month)]].append(file)
+        whole = file.period[: len(month)]
+        parts[file.store, file.bucket, whole if whole < month else file.period].append(file)
     for (store, bucket, period), group in sorted(parts.items()):
-        if period >= month or [f.period for f in group] == [period]:
+        if [f.period for f in group] == [period]:
             kept += group
             continue
         columns = [c.name for c in contract.columns] + list(lake.HISTORY_COLUMNS)

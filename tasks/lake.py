@@ -23,28 +23,17 @@ from typing import Any, Literal
 
 import duckdb
 
-from tasks.contracts import Contract, quote
+from tasks.contracts import Contract
 from tasks.errors import BlockedError, ConfigurationError, ConflictError
 from tasks.settings import Config
 
 Store = Literal["history", "quarantine"]
 
-HISTORY_COLUMNS = {
-    "landed_on": "TIMESTAMPTZ",
-    "landed_file": "VARCHAR",
-    "landed_row": "BIGINT",
-    "filled": "VARCHAR[]",
-}
+ORIGIN = {"landed_on": "TIMESTAMPTZ", "landed_file": "VARCHAR", "landed_row": "BIGINT"}
+HISTORY_COLUMNS = ORIGIN | {"filled": "VARCHAR[]"}
 """What a row of history carries besides its contract: when it landed, where from, and which columns cleaning filled."""
 
-QUARANTINE_COLUMNS = {
-    "landed_on": "TIMESTAMPTZ",
-    "landed_file": "VARCHAR",
-    "landed_row": "BIGINT",
-    "reason": "VARCHAR",
-    "subject": "VARCHAR",
-    "record": "VARCHAR",
-}
+QUARANTINE_COLUMNS = ORIGIN | {"reason": "VARCHAR", "subject": "VARCHAR", "record": "VARCHAR"}
 
 LOCK_POLL_SECONDS = 0.2
 READ_BYTES = 1 << 22
@@ -200,6 +189,8 @@ def commit_manifest(lake: Path, table: str, manifest: Manifest) -> None:
     content = {"contract": manifest.contract, "files": [asdict(f) for f in files], "ledger": list(manifest.ledger)}
     folder = lake / "history" / table
     folder.mkdir(parents=True, exist_ok=True)
+    for place in {path_of(lake, table, f).parent for f in files}:
+        sync_folder(place)
     write_atomically(folder / "manifest.json", json.dumps(content, indent=0).encode() + b"\n")
     sweep_table(lake, table, manifest)
 
@@ -213,11 +204,6 @@ def sweep_table(lake: Path, table: str, manifest: Manifest) -> None:
                 found.unlink()
     for leftover in (lake / "history" / table).glob(".manifest.json.*"):
         leftover.unlink()
-
-
-def as_pattern(path: Path) -> str:
-    """`path` as an SQL literal that DuckDB's readers, which read every name as a pattern, take for this very file."""
-    return quote(glob.escape(str(path)))
 
 
 def path_of(lake: Path, table: str, file: StoredFile) -> Path:
@@ -250,15 +236,23 @@ def store_rows(
                 f"ORDER BY landed_on, landed_file, landed_row) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd)",
                 parameters,
             )
+        with fresh.open("rb") as written:
+            os.fsync(written.fileno())
         digest = sha256(fresh)
         name = f"{period}-{digest[:12]}.parquet"
         size = fresh.stat().st_size
         fresh.replace(folder / name)
         return StoredFile(store, bucket, period, name, digest, size, rows)
 
-    # One small file keeps one core busy with its own header and footer; several at once keep all of them.
-    with ThreadPoolExecutor(max_workers=COPIES_AT_ONCE) as pool:
-        return list(pool.map(write, groups))
+    # With statistics DuckDB writes `required` where a source happens to know of no null: a file's bytes would tell
+    # whether its rows came from a table or from files.
+    connection.execute("SET disabled_optimizers = 'statistics_propagation'")
+    try:
+        # One small file keeps one core busy with its own header and footer; several at once keep all of them.
+        with ThreadPoolExecutor(max_workers=COPIES_AT_ONCE) as pool:
+            return list(pool.map(write, groups))
+    finally:
+        connection.execute("RESET disabled_optimizers")
 
 
 def verify(lake: Path, table: str, files: list[StoredFile]) -> list[str]:
@@ -296,5 +290,5 @@ def open_table(connection: duckdb.DuckDBPyConnection, lake: Path, contract: Cont
             "WHERE landed_on <= $cut ORDER BY landed_on, landed_file, landed_row",
             {"paths": paths, "cut": cut},
         )
-    (rows,) = connection.execute(f"SELECT count(*) FROM history.{contract.name}").fetchall()[0]
+    ((rows,),) = connection.execute(f"SELECT count(*) FROM history.{contract.name}").fetchall()
     return int(rows)

@@ -6,12 +6,13 @@ Works on four tables of the scratch database: `ingest.files`, `ingest.raw` (text
 
 from __future__ import annotations
 
+import glob
 import re
 
 import duckdb
 import polars as pl
 
-from tasks import cleaning, lake
+from tasks import cleaning
 from tasks.contracts import Contract, quote
 from tasks.landing import LandedFile
 from tasks.receipt import Received
@@ -132,11 +133,16 @@ Relation = tuple[str, dict[str, str], list[str]]
 """SQL for the file's rows (`row` from 1, `fault`, `line`), column → SQL of its text, and the names in the file."""
 
 
+def _this_file(received: Received) -> str:
+    """The copy as an SQL literal: readers take every name for a pattern, and the lake's own name may look like one."""
+    return quote(glob.escape(str(received.copy)))
+
+
 def _csv(connection: duckdb.DuckDBPyConnection, contract: Contract, received: Received) -> Relation:
     columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(received.header)))
     return (
         "SELECT row_number() OVER () AS row, NULL AS fault, NULL AS line, * "
-        f"FROM read_csv({lake.as_pattern(received.copy)}, columns = {{{columns}}}, header = false, "
+        f"FROM read_csv({_this_file(received)}, columns = {{{columns}}}, header = false, "
         f"auto_detect = false, delim = ',', quote = '\"', escape = '\"', new_line = '\\n', "
         f"max_line_size = {2 * MAX_LINE_BYTES})",
         {name: f"c{i}" for i, name in enumerate(received.header)},
@@ -146,7 +152,7 @@ def _csv(connection: duckdb.DuckDBPyConnection, contract: Contract, received: Re
 
 def _jsonl(connection: duckdb.DuckDBPyConnection, contract: Contract, received: Received) -> Relation:
     lines = (
-        f"SELECT row_number() OVER () AS row, line FROM read_csv({lake.as_pattern(received.copy)}, "
+        f"SELECT row_number() OVER () AS row, line FROM read_csv({_this_file(received)}, "
         f"columns = {{'line': 'VARCHAR'}}, header = false, auto_detect = false, delim = '{chr(SEPARATOR)}', "
         f"quote = '', escape = '', new_line = '\\n', max_line_size = {2 * MAX_LINE_BYTES})"
     )
@@ -175,7 +181,7 @@ def _jsonl(connection: duckdb.DuckDBPyConnection, contract: Contract, received: 
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, contract: Contract, received: Received) -> Relation:
-    file = lake.as_pattern(received.copy)
+    file = _this_file(received)
     described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({file})").fetchall()
     kinds = {name: kind for name, kind, *_ in described}
     if "file_row_number" in kinds:

@@ -6,6 +6,7 @@ renamed, given its serving file and only then pointed to: killed at any instant,
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import time
@@ -27,6 +28,9 @@ from tasks.settings import Config, Run
 
 # One file per person bucket makes hundreds of small COPYs, each too small to use more than one core.
 WRITERS = 2
+
+# How a file or link is called until it takes its place.
+HALF_MADE = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -172,10 +176,11 @@ def sweep(lake: Path) -> list[str]:
     leftovers = [*home.glob(".staging-*"), *home.glob(".trash-*"), *broken]
     for folder in leftovers:
         shelf.discard(folder)
-    links = [*lake.glob(".current.*"), *lake.glob(f".{serving.NAME}.*")]
-    for link in links:
-        link.unlink()
-    return sorted(f.name for f in [*leftovers, *links])
+    rooms = [lake, lake / "runs", *shelf.folders(lake)]
+    halves = [f for room in rooms for f in room.glob(".*") if HALF_MADE.fullmatch(f.name)]
+    for half in halves:
+        half.unlink()
+    return sorted(f.name for f in [*leftovers, *halves])
 
 
 @contextmanager

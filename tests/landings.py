@@ -21,7 +21,7 @@ def csv(*rows: Sequence[str], header: Sequence[str] = EVENTS) -> bytes:
 
 
 def event(
-    number: int, user: str = "u1", item: str = "i1", at: str = "2011-10-01T10:00:00Z", kind: str = "view"
+    number: int, user: str = "u1", item: str = "i1", at: str = "2011-09-25T10:00:00Z", kind: str = "view"
 ) -> list[str]:
     return [f"e{number}", user, kind, item, at]
 
