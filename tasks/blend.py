@@ -23,8 +23,8 @@ from tasks.settings import Config, Repeats
 FAMILIES: tuple[type[Recommender], ...] = (Trending, Repeat, ItemItem, Als, Content)
 READS_NO_BEHAVIOUR = {Content.name}
 """Of other people: these alone may bring an item that too few people met."""
-PER_FAMILY = 100
-"""Candidates of one family for one person: five times a list, so that a mix finds its top in the union."""
+PER_FAMILY = 50
+"""Candidates of one family for one person: five times LEARNED_K, so that a mix finds its top in the union."""
 LEARNED_K = 10
 """The weights maximise NDCG at this depth: what people see without scrolling."""
 STEPS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)

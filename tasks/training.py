@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 
 import duckdb
@@ -44,6 +46,8 @@ class Trained:
 
 @dataclass(frozen=True)
 class _Window:
+    """Families that know the world up to a cut, that world, and what happened next."""
+
     families: blend.Families
     history: Interactions
     happened: evaluation.Truth
@@ -67,23 +71,26 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
         config = run.config
         policies: list[Repeats] = sorted({p.repeats for p in config.placements.values()})
         history = load(con, run.as_of, config.signals.half_life_days)
-        families = blend.fit(history, config)
         windows = evaluation.split(con, run)
+        cuts = [] if windows is None else [(windows.validation, windows.test), (windows.test, windows.end)]
+        past = [_past(con, run, start, end) for start, end in cuts]
+        # Each fit is the same alone or beside another.
+        with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
+            families, *earlier = pool.map(blend.fit, [history, *(known for known, _ in past)], repeat(config))
         measured: dict[tuple[str, str], evaluation.Figures] = {}
         signal = None
         weights = {policy: _equal(families) for policy in policies}
         if windows is not None:
-            validation = _window(con, run, windows.validation, windows.test)
-            test = _window(con, run, windows.test, windows.end)
+            validation, test = (_Window(of, *seen) for of, seen in zip(earlier, past, strict=True))
             signal = evaluation.main_signal(validation.happened, config)
             names = [
                 n for n in families.names if {n} <= validation.families.models.keys() & test.families.models.keys()
             ]
-            earlier = _lessons(validation, names, signal, policies, config)
-            latest = _lessons(test, names, signal, policies, config)
-            taught = {p: _learn(earlier[p], names, test.families, config) for p in policies}
+            first = _lessons(validation, names, signal, policies, config)
+            second = _lessons(test, names, signal, policies, config)
+            taught = {p: _learn(first[p], names, test.families, config) for p in policies}
             measured = evaluation.measure(test.families, taught, test.history, test.happened, config)
-            weights = {p: _learn(earlier[p] + latest[p], names, families, config) for p in policies}
+            weights = {p: _learn(first[p] + second[p], names, families, config) for p in policies}
         shown = int(test.history.catalogue.recommendable.sum()) if windows is not None else 0
         _write(con, "model_evaluation", evaluation.table(measured, shown, config))
         runs = _model_runs(families, weights, measured, history, signal, config)
@@ -92,13 +99,14 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
         return Trained(history, families, weights, version, _summary(con, runs, windows, signal))
 
 
-def _window(con: duckdb.DuckDBPyConnection, run: Run, start: datetime, end: datetime) -> _Window:
-    """Families that know the world up to `start`, and what happened from there up to `end`."""
+def _past(
+    con: duckdb.DuckDBPyConnection, run: Run, start: datetime, end: datetime
+) -> tuple[Interactions, evaluation.Truth]:
+    """The world up to `start`, and what happened from there up to `end`."""
     with features.window(con, run, start, "window"):
         features.build(con, run, start, NEEDED)
         history = load(con, start, run.config.signals.half_life_days)
-    happened = evaluation.truth(con, run, history, start, end)
-    return _Window(blend.fit(history, run.config), history, happened)
+    return history, evaluation.truth(con, run, history, start, end)
 
 
 def _lessons(

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks import contracts, evaluation, training
+from tasks import blend, contracts, evaluation, training
 from tasks.recommenders.interactions import load
 from tests.sql.spec import CUT, Night
 from tests.tasks.worlds import FIRST_DAY, market, night_of, settings, table
@@ -191,16 +191,17 @@ def test_what_happens_later_changes_nothing_that_an_earlier_window_says() -> Non
     start = datetime(2026, 2, 1, tzinfo=UTC)
 
     # when both learn up to a day in the past
-    one = training._window(night.con, night.run, start, CUT)
-    other = training._window(longer.con, longer.run, start, CUT)
+    known, happened = training._past(night.con, night.run, start, CUT)
+    same, again = training._past(longer.con, longer.run, start, CUT)
+    one, other = blend.fit(known, night.run.config), blend.fit(same, night.run.config)
 
     # then nothing differs
-    assert one.history.people == other.history.people
-    for name, model in one.families.models.items():
-        assert model.score(one.history).tobytes() == other.families.models[name].score(other.history).tobytes(), name
+    assert known.people == same.people
+    assert one.models
+    for name, model in one.models.items():
+        assert model.score(known).tobytes() == other.models[name].score(same).tobytes(), name
     for signal in evaluation.SIGNALS:
-        assert (one.happened.by_signal[signal] != other.happened.by_signal[signal]).nnz == 0
-    known = one.history
+        assert (happened.by_signal[signal] != again.by_signal[signal]).nnz == 0
     cells = float(known.events.sum())
     before = night.con.execute(
         "SELECT count(*) FROM staging.events WHERE occurred_at < $start", {"start": start}
