@@ -122,6 +122,8 @@ def check_landing(tonight: Night) -> None:
     since = publication.last_cut(tonight.run)
     zone = ZoneInfo(tonight.run.config.run.timezone)
     entries = [e for e in ledger.visible_entries(tonight.run) if since is None or ledger.order_of(e, zone)[0] > since]
+    with tonight.open() as con:
+        entries = ledger.outstanding(con, tonight.run, entries)
     tonight.judged.append(quality.judge_ingest(entries, required, tonight.run.config))
     tonight.checks.append(quality.check(tonight.room / "night.duckdb", tonight.run, "landing"))
     for found in (*tonight.judged, *tonight.checks):

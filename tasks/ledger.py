@@ -136,6 +136,30 @@ def visible_entries(run: Run) -> list[Entry]:
     return sorted(entries, key=lambda e: (e["table"], e["landing"], e["file"]))
 
 
+def outstanding(connection: duckdb.DuckDBPyConnection, run: Run, entries: list[Entry]) -> list[Entry]:
+    """The entries, with a quarantined row no longer counted once a row of its key has landed later and was accepted.
+
+    Whoever corrects an export and lands it under a newer date has made good what was refused. Needs `history.<table>`.
+    """
+    mended = Counter[str]()
+    for contract in contracts.all_of("landing"):
+        refused = {e["file"] for e in entries if e["table"] == contract.name and e["quarantined"]}
+        files = [f for f in lake.read_manifest(run.lake, contract.name).files if f.store == "quarantine"]
+        if not refused or not files:
+            continue
+        same_key = " AND ".join(f"kept.\"{k}\" IS NOT DISTINCT FROM lost.object->>'{k}'" for k in contract.key)
+        rows = connection.execute(
+            "SELECT landed_file, count(*) FROM (SELECT landed_file, landed_on, CASE WHEN json_valid(record) THEN "
+            "record::JSON END AS object FROM read_parquet($paths, hive_partitioning = false) "
+            "WHERE landed_file IN (SELECT unnest($files))) AS lost "
+            f"WHERE EXISTS (FROM history.{contract.name} AS kept WHERE kept.landed_on > lost.landed_on AND {same_key}) "
+            "GROUP BY landed_file",
+            {"paths": lake.verify(run.lake, contract.name, files), "files": sorted(refused)},
+        ).fetchall()
+        mended.update(dict(rows))
+    return [{**e, "quarantined": e["quarantined"] - mended[e["file"]]} for e in entries]
+
+
 def write(connection: duckdb.DuckDBPyConnection, run: Run) -> int:
     """`marts.ingest_ledger`, one row per landed file as of the cut."""
     contract = contracts.load("marts", "ingest_ledger")

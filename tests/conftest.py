@@ -1,0 +1,27 @@
+"""What several suites share: one small marketplace, and where the real data is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tasks import sample
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The landing folder of a small marketplace, 2026-03-11 to 2026-03-31, with all its dirt. Not to be written to."""
+    landing = tmp_path_factory.mktemp("market") / "landing"
+    sample.make(landing, users=60, items=60, events=2500, days=21, seed=7)
+    return landing
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, beside the project or where $TAILORBIRD_DATA says."""
+    folder = Path(os.environ.get("TAILORBIRD_DATA") or ROOT.parent / "shared" / "data")
+    if not (folder / "online-retail").is_dir():
+        pytest.skip("no online-retail in ../shared/data; set $TAILORBIRD_DATA")
+    return folder
