@@ -104,11 +104,13 @@ def _ingest_table(
         manifest = lake.Manifest()
         reading, rejected = _read(connection, run, room, contract, found.files)
     rejected += [ledger.entry(f, "", 0, 0, "missing") for f in found.missing]
-    _classify(connection, run, contract, manifest)
-    ledger.count(connection, contract, reading.entries)
     # The running month, also where an earlier day is run again.
     month = max([run.label, *(e["landing"] for e in taken.values())])[: len("2011-11")]
-    stored = _store(connection, run, contract, month)
+    stored = []
+    if reading.entries:
+        _classify(connection, run, contract, manifest)
+        ledger.count(connection, contract, reading.entries)
+        stored = _store(connection, run, contract, month)
     accepted = [e for e in manifest.ledger if e["status"] == "accepted"] + reading.entries
     # An earlier cut says nothing of what it does not see: an earlier day that is run again forgets no later refusal.
     unseen = [e for e in manifest.ledger if e["status"] == "rejected" and ledger.order_of(e, zone)[0] > run.as_of]
@@ -145,8 +147,9 @@ def _read(
     zone = run.config.run.timezone
     limits = run.config.landing
     reading, rejected = _Reading(contract), list[Entry]()
-    parse.prepare(connection, contract, zone)
     waiting = 0
+    if files:
+        parse.prepare(connection, contract, zone)
     for file in track(files, f"ingest {contract.name}", len(files)):
         try:
             received = receive(file, room, limits)
@@ -160,7 +163,8 @@ def _read(
         if waiting >= BATCH_ROWS:
             parse.clean(connection, contract, zone)
             waiting = 0
-    parse.clean(connection, contract, zone)
+    if waiting:
+        parse.clean(connection, contract, zone)
     return reading, rejected
 
 

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -114,15 +114,18 @@ def visible(label: str, zone: ZoneInfo, cut: datetime) -> bool:
 
 
 def end_of(label: str, zone: ZoneInfo) -> datetime | None:
-    """The instant at which the folder's day or hour ended, or None where the name is neither."""
+    """The instant at which the folder's day or hour ended, or None where the name is neither.
+
+    In UTC: within one zone Python compares clocks, not instants, and clocks repeat an hour in autumn.
+    """
     match = LABEL.fullmatch(label)
     if not match:
         return None
     try:
         if match[2]:
             start = datetime.strptime(label, "%Y-%m-%dT%H").replace(tzinfo=zone)
-            return (start.astimezone(ZoneInfo("UTC")) + timedelta(hours=1)).astimezone(zone)
-        return datetime.strptime(label, "%Y-%m-%d").replace(tzinfo=zone) + timedelta(days=1)
+            return start.astimezone(UTC) + timedelta(hours=1)
+        return (datetime.strptime(label, "%Y-%m-%d").replace(tzinfo=zone) + timedelta(days=1)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
