@@ -94,7 +94,7 @@ def backfill(
 
 @app.command("import", epilog="Example: tailorbird import online-retail --from data/online-retail --to landing")
 def import_(
-    dataset: Annotated[str, typer.Argument(help="online-retail")],
+    dataset: Annotated[str, typer.Argument(help="online-retail, movielens or complete-journey")],
     source: Annotated[Path, typer.Option("--from", help="Folder of the data set.")],
     to: Annotated[Path, typer.Option("--to", help="Landing folder to write.")],
     as_json: Json = False,

@@ -10,7 +10,8 @@ from tasks import sources
 from tasks.errors import ConfigurationError, MissingInputError
 
 HEADER = ",".join(sources.ONLINE_RETAIL_COLUMNS)
-DATA = Path(os.environ.get("TAILORBIRD_DATA", Path(__file__).parents[2] / ".." / "shared" / "data")) / "online-retail"
+REAL = Path(os.environ.get("TAILORBIRD_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+DATA = REAL / "online-retail"
 DAYS = {
     "2011-01-10": [
         "1,10001,RED CUP,2,2011-01-10 09:00:00,1.5,17850.0,United Kingdom",
@@ -32,6 +33,39 @@ def source(tmp_path: Path) -> Path:
     for day, lines in DAYS.items():
         (folder / f"{day}.csv").write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8")
     return folder
+
+
+def movielens(folder: Path, until: int) -> Path:
+    """Three months of ratings and tags, as far as month `until`."""
+    folder.mkdir(parents=True)
+    seconds = (946_728_000, 949_406_400, 951_912_000)[:until]  # January, February, March 2000
+    ratings = [f"{person},{film},4.5,{when + person}" for when in seconds for person in (1, 2) for film in (3, 4)]
+    tags = [f'{person},3,"of, {when}",{when}' for when in seconds for person in (1, 2)]
+    movies = ['3,"Cup, The (1999)",Comedy|Drama', "4,New (2001),Drama", "5,Untouched (1950),War", "6,Undated,War"]
+    for name, lines in {"movies": movies, "ratings": ratings, "tags": tags}.items():
+        text = "\r\n".join([",".join(sources.MOVIELENS_FILES[name]), *lines, ""])
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8", newline="")
+    return folder
+
+
+def complete_journey(folder: Path, until: int) -> Path:
+    """Three days of receipts, as far as day `until`; another product is sold first on each."""
+    folder.mkdir(parents=True)
+    rows = {
+        "transactions": [("1", f"b{day}", f"p{product}", 2.0, 3.0 * day, 0.5, 0.0, f"2017-01-0{day} 10:00:00+00")
+                         for day in (1, 2, 3)[:until] for product in range(1, day + 1)],
+        "products": [(f"p{product}", "9", "GROCERY", "National", "ICE", "CRUSHED", None) for product in range(1, 6)],
+        "demographics": [("1", "65+", "15-24K"), ("2", "19-24", None)],
+    }  # fmt: skip
+    with duckdb.connect(":memory:") as con:
+        for name, columns in sources.COMPLETE_JOURNEY_FILES.items():
+            con.execute(f"CREATE TABLE {name} ({', '.join(f'{c} {kind}' for c, kind in columns.items())})")
+            con.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(columns))})", rows[name])
+            con.execute(f"COPY {name} TO '{folder / name}.parquet' (FORMAT parquet)")
+    return folder
+
+
+MADE = {"movielens": movielens, "complete-journey": complete_journey}
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -121,6 +155,81 @@ def test_another_header_is_refused(source: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="its first line must be InvoiceNo"):
         sources.run("online-retail", source, tmp_path / "landing")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_other_sets_keep_the_laws_of_the_first(name: str, tmp_path: Path) -> None:
+    # given the same source, whole and as it was before its last month or day
+    whole, early = MADE[name](tmp_path / "source", 3), MADE[name](tmp_path / "early source", 2)
+
+    counts = sources.run(name, whole, tmp_path / "whole")
+    sources.run(name, whole, tmp_path / "again")
+    sources.run(name, early, tmp_path / "early")
+
+    made, before = tree(tmp_path / "whole"), tree(tmp_path / "early")
+    folders = sorted({Path(path).parts[1] for path in made})
+    assert made == tree(tmp_path / "again")
+    assert counts["days"] == len(folders) == 3 and counts["files"] * 2 == len(made)
+    assert before and before == {path: made[path] for path in made if Path(path).parts[1] < folders[-1]}
+
+
+def test_counts_of_the_other_sets_say_what_landed(tmp_path: Path) -> None:
+    films = sources.run("movielens", movielens(tmp_path / "a", 3), tmp_path / "landing")
+    shop = sources.run("complete-journey", complete_journey(tmp_path / "b", 3), tmp_path / "landing")
+
+    assert films == {"days": 3, "events": 18, "anonymous": 0, "returns": 0, "items": 3, "users": 2, "files": 4}
+    assert shop == {"days": 3, "events": 6, "anonymous": 0, "returns": 0, "items": 5, "users": 2, "files": 7}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_missing_or_foreign_file_of_the_other_sets_is_named_without_its_values(name: str, tmp_path: Path) -> None:
+    source = MADE[name](tmp_path / "source", 1)
+    file = next(iter(sorted(source.iterdir())))
+    file.write_text("SECRET,1\n", encoding="utf-8")
+
+    with pytest.raises(ConfigurationError, match=file.name) as refused:
+        sources.run(name, source, tmp_path / "landing")
+    file.unlink()
+    with pytest.raises(MissingInputError, match=file.name):
+        sources.run(name, source, tmp_path / "landing")
+
+    error = refused.value
+    assert "SECRET" not in str(error) and (error.__context__ is None or error.__suppress_context__)
+    assert not (tmp_path / "landing").exists()
+
+
+def test_a_rating_that_is_no_number_is_refused_without_its_value(tmp_path: Path) -> None:
+    source = movielens(tmp_path / "source", 1)
+    with (source / "ratings.csv").open("a", encoding="utf-8", newline="") as ratings:
+        ratings.write("1,3,SECRET,946728000\r\n")
+
+    with pytest.raises(ConfigurationError, match="is none") as refused:
+        sources.run("movielens", source, tmp_path / "landing")
+
+    assert "SECRET" not in str(refused.value) and refused.value.__suppress_context__
+
+
+@pytest.mark.skipif(
+    not (REAL / "movielens-latest-small").is_dir(), reason="movielens-latest-small is not under ../shared/data"
+)
+def test_movielens_lands_whole(tmp_path: Path) -> None:
+    counts = sources.run("movielens", REAL / "movielens-latest-small", tmp_path)
+
+    # 100,836 ratings and 3,683 tags
+    assert counts == {"days": 267, "events": 104_519, "anonymous": 0, "returns": 0, "items": 9_742, "users": 610,
+                      "files": 501}  # fmt: skip
+
+
+@pytest.mark.skipif(not (REAL / "complete-journey").is_dir(), reason="complete-journey is not under ../shared/data")
+def test_complete_journey_lands_whole(tmp_path: Path) -> None:
+    counts = sources.run("complete-journey", REAL / "complete-journey", tmp_path)
+
+    # 75,000 lines less 415 without goods and money, 92,331 products less 709 that are none, no shop on Christmas
+    assert counts == {"days": 365, "events": 74_585, "anonymous": 0, "returns": 0, "items": 91_622, "users": 2_373,
+                      "files": 731}  # fmt: skip
+    with duckdb.connect(":memory:") as con:
+        ids = con.execute(f"SELECT count(DISTINCT event_id) FROM '{tmp_path}/events/*/*.parquet'").fetchone()
+    assert ids == (74_585,)
 
 
 @pytest.mark.skipif(

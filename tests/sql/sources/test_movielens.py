@@ -1,5 +1,6 @@
 """What each SELECT of the MovieLens import makes of a handful of ratings, tags and films."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib import resources
@@ -25,7 +26,7 @@ def tag(when: str, text: str, *, person: str = "7", film: str = "1") -> tuple[st
     return person, film, text, seconds(when)
 
 
-def table(name: str, **given: list[tuple[str, ...]]) -> list[dict[str, Any]]:
+def table(name: str, **given: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
     with duckdb.connect(":memory:") as con:
         con.execute("SET TimeZone = 'UTC'")
         for file, columns in MOVIELENS_FILES.items():
