@@ -20,7 +20,7 @@ from tasks.recommenders.item_item import ItemItem
 from tasks.recommenders.repeat import Repeat
 from tasks.recommenders.trending import Trending
 from tasks.settings import Config, Run
-from tasks.training import Trained
+from tasks.training import Trained, write
 
 EVIDENCE_ITEMS = 100
 """A person's strongest items that are looked through for a reason: more would cost and explain no better."""
@@ -84,9 +84,9 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
         )
         short = pl.concat([_empty("short_lists"), *(s for _, s in frames)]).sort("user_id", "placement")
         default = _defaults(con, trained, config)
-    _write(con, "recommendations", personal)
-    _write(con, "short_lists", short)
-    _write(con, "default_recommendations", default)
+    write(con, "recommendations", personal)
+    write(con, "short_lists", short)
+    write(con, "default_recommendations", default)
     lists.rows = {p: personal.filter(pl.col("placement") == p).height for p in config.placements}
     lists.short = {p: short.filter(pl.col("placement") == p).height for p in config.placements}
     lists.people = personal["user_id"].n_unique()
@@ -294,11 +294,3 @@ SCHEMAS = {
 
 def _empty(name: str) -> pl.DataFrame:
     return pl.DataFrame(schema=SCHEMAS[name])
-
-
-def _write(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
-    con.register("written", frame.to_arrow())
-    try:
-        con.execute(f'CREATE SCHEMA IF NOT EXISTS marts; CREATE OR REPLACE TABLE marts."{name}" AS FROM written')
-    finally:
-        con.unregister("written")

@@ -92,9 +92,9 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
             measured = evaluation.measure(test.families, taught, test.history, test.happened, config)
             weights = {p: _learn(first[p] + second[p], names, families, config) for p in policies}
         shown = int(test.history.catalogue.recommendable.sum()) if windows is not None else 0
-        _write(con, "model_evaluation", evaluation.table(measured, shown, config))
+        write(con, "model_evaluation", evaluation.table(measured, shown, config))
         runs = _model_runs(families, weights, measured, history, signal, config)
-        _write(con, "model_runs", runs)
+        write(con, "model_runs", runs)
         version = _version(run, families, weights)
         return Trained(history, families, weights, version, _summary(con, runs, windows, signal))
 
@@ -237,7 +237,8 @@ def _summary(
     return {"split": {**dates, "too_little_data": w is None or signal is None}, "signal": signal, "models": models}
 
 
-def _write(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
+def write(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
+    """Create `marts.<name>` from a frame, in the frame's order."""
     con.register("written", frame.to_arrow())
     try:
         con.execute(f'CREATE SCHEMA IF NOT EXISTS marts; CREATE OR REPLACE TABLE marts."{name}" AS FROM written')
