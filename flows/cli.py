@@ -121,7 +121,7 @@ def sample(
     _counts(marketplace.make(to, users=users, items=items, events=events, days=days, seed=seed), as_json)
 
 
-@app.command()
+@app.command(epilog="Example: tailorbird publications --lake lake")
 def publications(lake: Lake, as_json: Json = False) -> None:
     """List the publications that can be served, oldest first."""
     from dataclasses import asdict
@@ -158,7 +158,7 @@ def rollback(
         print(f"{'would serve' if dry_run else 'serving'} {target.id}")
 
 
-@app.command()
+@app.command(epilog="Example: tailorbird doctor --lake lake --landing landing")
 def doctor(
     lake: Lake,
     landing: Annotated[
@@ -188,7 +188,7 @@ def doctor(
         raise typer.Exit(3)
 
 
-@app.command()
+@app.command(epilog="Example: tailorbird config --config once.toml")
 def config(config: Settings = None) -> None:
     """Print the settings in force, as JSON."""
     from tasks.settings import load_config

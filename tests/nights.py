@@ -12,7 +12,7 @@ import duckdb
 
 from flows.nightly import night
 from flows.steps import plainly
-from tasks import quality
+from tasks import quality, sql
 from tasks.report import Summary
 from tasks.settings import Config, Run, load_config, open_run
 
@@ -25,6 +25,12 @@ QUICK: dict[str, dict[str, Any]] = {
     "evaluation": {"min_people": 5, "bootstrap": 50},
     "gates": {"min_catalogue_coverage": 0.0, "min_people_share": 0.0, "min_overlap": 0.0},
 }
+
+
+STEPS = [
+    "sweep", "ingest", "check landing", "open history", *(f"build features.{t}" for t in sql.order("features")),
+    "check features", "train", "recommend", "build marts", "check marts", "publish", "prune",
+]  # fmt: skip
 
 
 def settings(**changes: Mapping[str, Any]) -> Config:
@@ -96,3 +102,8 @@ def land(landing: Path, table: str, day: str, rows: Sequence[Mapping[str, Any]],
 
 def statuses(*summaries: Summary) -> list[str]:
     return [s["status"] for s in summaries]
+
+
+def people(lake: Path) -> set[str]:
+    """Every id of a person in history."""
+    return {str(user) for (user,) in read(lake / "history" / "events", "DISTINCT user_id") if user is not None}

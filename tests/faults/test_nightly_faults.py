@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from flows.nightly import night
-from tasks import sql
 from tasks.errors import ConflictError
 from tasks.settings import Run
-from tests.nights import LAST, a_run, run_when_told, shelf, tree, without_checks
+from tests.nights import LAST, STEPS, a_run, run_when_told, shelf, tree, without_checks
 
 # Clean children that already know the packages: a fork of this process would inherit DuckDB's locks, a fresh
 # interpreter would spend seconds on imports.
@@ -22,11 +21,6 @@ PROCESSES.set_forkserver_preload(["tests.nights", "tests.published"])
 
 PATIENCE_SECONDS = 120
 YESTERDAY = "2026-03-30"
-
-STEPS = [
-    "sweep", "ingest", "check landing", "open history", *(f"build features.{t}" for t in sql.order("features")),
-    "check features", "train", "recommend", "build marts", "check marts", "publish", "prune",
-]  # fmt: skip
 
 
 class Clean(NamedTuple):

@@ -1,0 +1,151 @@
+"""Deployed: a real server, `make deploy`, a worker, and runs that leave one publication and no person's id."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nights import people, shelf
+
+pytestmark = [pytest.mark.prove, pytest.mark.server]
+
+ROOT = Path(__file__).parents[2]
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+PATIENCE_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    home: Path
+    """What Prefect keeps: its database, its storage, and the logs of server and worker."""
+    env: dict[str, str]
+    lake: Path
+
+    def ask(self, path: str, **body: Any) -> Any:
+        request = urllib.request.Request(
+            f"{self.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def prefect(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PREFECT, "--no-prompt", *words], cwd=self.home, env=self.env, capture_output=True, text=True,
+            timeout=PATIENCE_SECONDS, check=False,
+        )  # fmt: skip
+
+
+@contextmanager
+def process(log: Path, env: dict[str, str], *command: str) -> Iterator[None]:
+    """A process and all that it starts, ended at the end."""
+    with log.open("wb") as out:
+        started = subprocess.Popen(command, cwd=log.parent, env=env, stdout=out, stderr=out, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(started.pid, signal.SIGTERM)
+        try:
+            started.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def server(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with everything deployed and a worker."""
+    home = tmp_path_factory.mktemp("prefect")
+    lake = home.parent / f"{home.name}-lake"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
+        "PREFECT_HOME": str(home), "PREFECT_API_URL": url, "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1", "TAILORBIRD_HOME": str(ROOT), "TAILORBIRD_LANDING": str(market),
+        "TAILORBIRD_LAKE": str(lake),
+    }  # fmt: skip
+    with process(home / "server.log", env, PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)):
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not answers(url):
+            assert time.monotonic() < until, (home / "server.log").read_text()[-2000:]
+            time.sleep(0.5)
+        # The environment is there already: nothing is to be installed by a test.
+        deployed = subprocess.run(
+            ["make", "-o", ".venv/.ready", f"BIN={Path(sys.executable).parent}", "deploy"],
+            cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+        )  # fmt: skip
+        assert deployed.returncode == 0, deployed.stderr[-2000:]
+        with process(home / "worker.log", env, PREFECT, "worker", "start", "--pool", "tailorbird"):
+            yield Server(url, home, env, lake)
+
+
+def test_make_deploy_deploys_what_readme_says(server: Server) -> None:
+    deployments = {d["name"]: d for d in server.ask("deployments/filter")}
+
+    assert deployments.keys() == {"production", "manual"}
+    for deployment in deployments.values():
+        assert deployment["parameters"]["landing"] == server.env["TAILORBIRD_LANDING"]
+        assert deployment["parameters"]["lake"] == server.env["TAILORBIRD_LAKE"]
+        assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        assert deployment["work_pool_name"] == "tailorbird"
+        # resolved by the worker, wherever that runs
+        assert deployment["pull_steps"][0]["prefect.deployments.steps.set_working_directory"] == {
+            "directory": "{{ $TAILORBIRD_HOME }}"
+        }
+    (schedule,) = deployments["production"]["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("30 2 * * *", "Etc/UTC")
+
+
+def test_a_deployed_night_completes_twice_at_once_and_leaves_one_publication(server: Server) -> None:
+    night = [PREFECT, "deployment", "run", "nightly/production", "--watch", "-p", "as_of=2026-03-31"]
+    both = [subprocess.Popen(night, cwd=server.home, env=server.env, stdout=subprocess.PIPE) for _ in range(2)]
+    told = [one.communicate(timeout=PATIENCE_SECONDS)[0].decode() for one in both]
+
+    assert [one.returncode for one in both] == [0, 0], [*told, (server.home / "worker.log").read_text()[-3000:]]
+    assert len(shelf(server.lake)) == 1
+    runs = server.ask("flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}})
+    assert [r["name"] for r in runs] == ["nightly-2026-03-31"] * 2
+    assert all(r["parameters"].keys() <= {"landing", "lake", "as_of", "config", "wait"} for r in runs)
+    (artifact,) = {a["key"] for a in server.ask("artifacts/latest/filter")}
+    assert artifact == "nightly"
+
+
+def test_a_deployed_backfill_completes(server: Server) -> None:
+    told = server.prefect(
+        "deployment", "run", "backfill/manual", "--watch", "-p", "first=2026-03-29", "-p", "last=2026-03-30"
+    )
+
+    assert told.returncode == 0, told.stdout[-1000:] + (server.home / "worker.log").read_text()[-3000:]
+    assert {name[:10] for name in shelf(server.lake)} >= {"2026-03-29", "2026-03-30"}
+
+
+def test_prefect_keeps_no_id_of_a_person(server: Server, market: Path) -> None:
+    ids = people(server.lake)
+    kept = [f for f in server.home.rglob("*") if f.is_file()]
+
+    assert len(ids) > 20
+    assert any(f.suffix == ".db" for f in kept)
+    leaks = {f.name for f in kept for blob in [f.read_bytes()] for one in ids if one.encode() in blob}
+    assert leaks == set()
