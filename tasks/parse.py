@@ -36,11 +36,7 @@ UNNAMED = "(not named)"
 
 def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str) -> None:
     """Empty `ingest.raw`, `ingest.clean` and `ingest.files` for one table."""
-    texts = ", ".join(f'"{c.name}" VARCHAR' for c in contract.columns)
-    connection.execute(
-        "CREATE OR REPLACE TABLE ingest.raw "
-        f"(file_no INTEGER, row BIGINT, landed_on TIMESTAMPTZ, fault VARCHAR, line VARCHAR, {texts})"
-    )
+    _empty_raw(connection, contract)
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.files "
         "(file_no INTEGER, landed_on TIMESTAMPTZ, landed_file VARCHAR, landing VARCHAR)"
@@ -52,6 +48,14 @@ def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.quarantined "
         "(file_no INTEGER, row BIGINT, reason VARCHAR, subject VARCHAR, record VARCHAR)"
+    )
+
+
+def _empty_raw(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    texts = ", ".join(f'"{c.name}" VARCHAR' for c in contract.columns)
+    connection.execute(
+        "CREATE OR REPLACE TABLE ingest.raw "
+        f"(file_no INTEGER, row BIGINT, landed_on TIMESTAMPTZ, fault VARCHAR, line VARCHAR, {texts})"
     )
 
 
@@ -217,7 +221,7 @@ def clean(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str) 
         "FROM ingest.raw JOIN ingest.cleaned USING (file_no, row) WHERE cleaned.fault IS NOT NULL"
     )
     connection.execute("DROP TABLE ingest.cleaned")
-    connection.execute("DELETE FROM ingest.raw")
+    _empty_raw(connection, contract)
 
 
 def as_record(contract: Contract, table: str) -> str:
