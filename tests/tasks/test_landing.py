@@ -266,3 +266,18 @@ def test_unknown_columns_are_reported_by_name_but_never_by_value(place: Place) -
 
     assert report.unknown_columns == ["events.(not named)", "events.Colour"]
     assert report.accepted == 3
+
+
+def test_a_long_text_that_a_dictionary_holds_once_for_every_row_is_a_bomb(place: Place) -> None:
+    # given: 30 KB that would unpack to 12 GB
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count = 20_000
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array(["x" * 600_000]))
+    columns = {name: pa.array([value] * count) for name, value in zip(EVENTS, event(1), strict=True)}
+    file = place.land(f"{DAY}/a.parquet", b"")
+    pq.write_table(pa.table(columns | {"query_text": text}), file)
+    assert file.stat().st_size < 100_000
+
+    assert place.ingest().rejected_files == [{"file": f"{DAY}/a.parquet", "reason": "expands_too_far"}]
