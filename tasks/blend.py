@@ -21,6 +21,8 @@ from tasks.recommenders.trending import Trending
 from tasks.settings import Config, Repeats
 
 FAMILIES: tuple[type[Recommender], ...] = (Trending, Repeat, ItemItem, Als, Content)
+FITTED_NIGHTLY: tuple[type[Recommender], ...] = (Trending, Repeat, Content)
+"""Even where a model was trained days ago: cheap, and stale otherwise. Content must know the items of today."""
 READS_NO_BEHAVIOUR = {Content.name}
 """Of other people: these alone may bring an item that too few people met."""
 PER_FAMILY = 50

@@ -28,6 +28,13 @@ TAIL = 2.5
 """Per cent outside either end of a 95 % interval."""
 
 
+SCHEMA = {
+    "recommender": pl.String, "placement": pl.String, "temperature": pl.String, "signal": pl.String,
+    "metric": pl.String, "k": pl.Int32, "value": pl.Float64, "people": pl.Int64,
+}  # fmt: skip
+"""Of marts.model_evaluation."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Half-open windows of whole local days: train [start, validation), validation [.., test), test [.., end)."""
@@ -228,9 +235,7 @@ def table(figures: Mapping[tuple[str, str], Figures], shown: int, config: Config
                             enough = np.count_nonzero(group) >= config.evaluation.min_people
                             value = round(float(values[group].mean()), 6) if enough else None
                             rows.append((name, placement, temperature, signal, metric, k, value, int(group.sum())))
-    schema = {"recommender": pl.String, "placement": pl.String, "temperature": pl.String, "signal": pl.String,
-              "metric": pl.String, "k": pl.Int32, "value": pl.Float64, "people": pl.Int64}  # fmt: skip
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     return frame.sort("recommender", "placement", "temperature", "signal", "metric", "k")
 
 

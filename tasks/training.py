@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -17,9 +17,8 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, evaluation, features
-from tasks.recommenders import Interactions
-from tasks.recommenders.interactions import load
+from tasks import blend, evaluation, features, model_runs
+from tasks.recommenders import Interactions, TooLittleDataError, interactions
 from tasks.settings import Config, Repeats, Run
 
 NEEDED = ("user_item", "item_popularity", "item_attributes")
@@ -27,6 +26,9 @@ NEEDED = ("user_item", "item_popularity", "item_attributes")
 
 LESSON_PEOPLE = 4_000
 """Of a window: a handful of weights needs no more, and their candidates stay in memory."""
+
+FORMAT = 1
+"""Of a saved model; another one is refused."""
 
 Weights = dict[Repeats, NDArray[np.float64]]
 
@@ -42,6 +44,10 @@ class Trained:
     model_version: str
     evaluation: dict[str, Any]
     """For the summary: split and figures."""
+    runs: pl.DataFrame
+    """marts.model_runs."""
+    figures: pl.DataFrame
+    """marts.model_evaluation."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
     with threadpool_limits(1, user_api="blas"):
         config = run.config
         policies: list[Repeats] = sorted({p.repeats for p in config.placements.values()})
-        history = load(con, run.as_of, config.signals.half_life_days)
+        history = interactions.load(con, run.as_of, config.signals.half_life_days)
         windows = evaluation.split(con, run)
         cuts = [] if windows is None else [(windows.validation, windows.test), (windows.test, windows.end)]
         past = [_past(con, run, start, end) for start, end in cuts]
@@ -92,11 +98,77 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
             measured = evaluation.measure(test.families, taught, test.history, test.happened, config)
             weights = {p: _learn(first[p] + second[p], names, families, config) for p in policies}
         shown = int(test.history.catalogue.recommendable.sum()) if windows is not None else 0
-        write(con, "model_evaluation", evaluation.table(measured, shown, config))
-        runs = _model_runs(families, weights, measured, history, signal, config)
-        write(con, "model_runs", runs)
+        figures = evaluation.table(measured, shown, config)
+        runs = model_runs.table(families, weights, measured, history, signal, config)
         version = _version(run, families, weights)
-        return Trained(history, families, weights, version, _summary(con, runs, windows, signal))
+        told = model_runs.summary(runs, figures, windows, signal)
+        trained = Trained(history, families, weights, version, told, runs, figures)
+    record(con, trained)
+    return trained
+
+
+def record(con: duckdb.DuckDBPyConnection, trained: Trained) -> None:
+    """Write `marts.model_runs` and `marts.model_evaluation`: what was learned when the model was trained."""
+    write(con, "model_runs", trained.runs)
+    write(con, "model_evaluation", trained.figures)
+
+
+def save(trained: Trained, folder: Path) -> None:
+    """Write the model into `folder`, which must exist: one .npz per family and `trained.json`; nothing of a person.
+
+    Equal models are equal bytes. Tonight's history is not part of it.
+    """
+    for name, model in trained.families.models.items():
+        model.save(folder / f"{name}.npz")
+    facts = {
+        "format": FORMAT,
+        "items": trained.history.catalogue.ids,
+        "families": trained.families.names,
+        "unused": dict(trained.families.unused),
+        "weights": {policy: weights.tolist() for policy, weights in trained.weights.items()},
+        "model_version": trained.model_version,
+        "evaluation": trained.evaluation,
+        "runs": trained.runs.to_dict(as_series=False),
+        "figures": trained.figures.to_dict(as_series=False),
+    }
+    (folder / "trained.json").write_text(json.dumps(facts, sort_keys=True), encoding="utf-8")
+
+
+def load(folder: Path, history: Interactions, config: Config) -> Trained:
+    """The model in `folder`, ready for people and items of `history`, whatever happened since it was saved.
+
+    Families of what everybody wants now, and of what the catalogue says, are fitted again on `history`, with the
+    recipe of `config`: a week-old trend is none. The others keep what they learned about items; each person is scored
+    from the history of tonight, and an item that they do not know waits for the next training.
+
+    Raises:
+        OSError, ValueError, KeyError: the folder does not hold what `save` wrote.
+    """
+    facts = json.loads((folder / "trained.json").read_text(encoding="utf-8"))
+    if facts["format"] != FORMAT:
+        raise ValueError(f"a model of format {facts['format']}; this version reads {FORMAT}")
+    stood = {item: place for place, item in enumerate(facts["items"])}
+    places = np.array([stood.get(item, -1) for item in history.catalogue.ids], dtype=np.int64)
+    kinds = {family.name: family for family in blend.FAMILIES}
+    models, gone = {}, set()
+    with threadpool_limits(1, user_api="blas"):
+        for name in facts["families"]:
+            try:
+                fresh = kinds[name] in blend.FITTED_NIGHTLY
+                saved = kinds[name].load(folder / f"{name}.npz") if not fresh else None
+                models[name] = saved.align(places) if saved else kinds[name].fit(history, config)
+            except TooLittleDataError:
+                gone.add(name)
+    kept = [name not in gone for name in facts["families"]]
+    return Trained(
+        history=history,
+        families=blend.Families(models, facts["unused"]),
+        weights={policy: np.array(weights)[kept] for policy, weights in facts["weights"].items()},
+        model_version=facts["model_version"],
+        evaluation=facts["evaluation"],
+        runs=pl.DataFrame(facts["runs"], schema=model_runs.SCHEMA),
+        figures=pl.DataFrame(facts["figures"], schema=evaluation.SCHEMA),
+    )
 
 
 def _past(
@@ -105,7 +177,7 @@ def _past(
     """The world up to `start`, and what happened from there up to `end`."""
     with features.window(con, run, start, "window"):
         features.build(con, run, start, NEEDED)
-        history = load(con, start, run.config.signals.half_life_days)
+        history = interactions.load(con, start, run.config.signals.half_life_days)
     return history, evaluation.truth(con, run, history, start, end)
 
 
@@ -149,92 +221,6 @@ def _version(run: Run, families: blend.Families, weights: Weights) -> str:
         "weights": {p: dict(zip(families.names, w.tolist(), strict=True)) for p, w in weights.items()},
     }
     return "blend-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _model_runs(
-    families: blend.Families,
-    weights: Weights,
-    measured: Mapping[tuple[str, str], evaluation.Figures],
-    history: Interactions,
-    signal: str | None,
-    config: Config,
-) -> pl.DataFrame:
-    """One row per recommender and placement: used or why not, with how much it learned from, and how good it was."""
-    rows = []
-    sizes = (len(history), int(np.count_nonzero(history.catalogue.people)), int(history.events.sum(dtype=np.float64)))
-    for placement, settings in config.placements.items():
-        mixture = dict(zip(families.names, weights[settings.repeats].tolist(), strict=True))
-        contenders = [(f.name, "family") for f in blend.FAMILIES] + [("blend", "blend")]
-        for name, role in contenders + [(name, "baseline") for name in evaluation.BASELINES]:
-            weight = mixture.get(name)
-            used, why = _why(name, role, weight, families)
-            figures = _headline(measured.get((name, settings.repeats)), signal, config)
-            why = why if figures[0] is not None or role == "family" else f"{why}; not measured: too_little_data"
-            rows.append((name, placement, role, used, why, weight, *sizes, signal, *figures))
-    schema = {"recommender": pl.String, "placement": pl.String, "role": pl.String, "used": pl.Boolean, "why": pl.String,
-              "weight": pl.Float64, "people_trained": pl.Int64, "items_trained": pl.Int64, "events_trained": pl.Int64,
-              "test_signal": pl.String, "test_people": pl.Int64, "test_ndcg_10": pl.Float64,
-              "test_ndcg_10_low": pl.Float64, "test_ndcg_10_high": pl.Float64}  # fmt: skip
-    return pl.DataFrame([(*row[:10], row[13], *row[10:13]) for row in rows], schema=schema, orient="row").sort(
-        "placement", "recommender"
-    )
-
-
-def _why(name: str, role: str, weight: float | None, families: blend.Families) -> tuple[bool, str]:
-    if role == "baseline":
-        return False, "measured for comparison"
-    if role == "blend":
-        used = bool(families.models)
-        return used, "the mix of all used families" if used else "too_little_data: no family could learn"
-    if name in families.unused:
-        return False, families.unused[name]
-    if not weight:
-        return False, "has nothing to say under this placement's rules"
-    if weight <= blend.WHISPER:
-        return True, "fills what the others leave empty; adds nothing more on earlier windows"
-    return True, "adds to the others on earlier windows"
-
-
-def _headline(
-    figures: evaluation.Figures | None, signal: str | None, config: Config
-) -> tuple[float | None, float | None, float | None, int]:
-    """NDCG@10 with its interval, and of how many people; no value where they are too few."""
-    if figures is None or signal is None:
-        return None, None, None, 0
-    values = evaluation.per_person(figures, signal, "ndcg", blend.LEARNED_K)
-    if len(values) < config.evaluation.min_people:
-        return None, None, None, len(values)
-    low, high = evaluation.interval(values, config.evaluation.bootstrap, config.run.seed)
-    return round(float(values.mean()), 6), round(low, 6), round(high, 6), len(values)
-
-
-def _summary(
-    con: duckdb.DuckDBPyConnection, runs: pl.DataFrame, windows: evaluation.Split | None, signal: str | None
-) -> dict[str, Any]:
-    """The `evaluation` object of the run's summary."""
-    others = con.execute(
-        "SELECT recommender, placement, metric, value FROM marts.model_evaluation "
-        "WHERE k = 10 AND temperature = 'all' AND (metric = 'coverage' OR (signal = $signal AND metric <> 'ndcg'))",
-        {"signal": signal},
-    ).fetchall()
-    by_model: dict[tuple[str, str], dict[str, float | None]] = {}
-    for name, placement, metric, value in others:
-        by_model.setdefault((name, placement), {}).update({metric: value})
-    models: dict[str, dict[str, Any]] = {}
-    for row in runs.iter_rows(named=True):
-        more = by_model.get((row["recommender"], row["placement"]), {})
-        models.setdefault(row["recommender"], {})[row["placement"]] = {
-            "ndcg@10": [row["test_ndcg_10"], row["test_ndcg_10_low"], row["test_ndcg_10_high"]],
-            "recall@10": more.get("recall"), "hit_rate@10": more.get("hit_rate"), "coverage": more.get("coverage"),
-            "people": row["test_people"], "weight": row["weight"],
-        }  # fmt: skip
-    w = windows
-    dates = {} if w is None else {
-        "train": [w.start.date().isoformat(), w.validation.date().isoformat()],
-        "validation": [w.validation.date().isoformat(), w.test.date().isoformat()],
-        "test": [w.test.date().isoformat(), w.end.date().isoformat()],
-    }  # fmt: skip
-    return {"split": {**dates, "too_little_data": w is None or signal is None}, "signal": signal, "models": models}
 
 
 def write(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:

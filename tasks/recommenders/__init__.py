@@ -176,3 +176,18 @@ class Recommender(Protocol):
 
     @classmethod
     def load(cls, file: Path) -> Self: ...
+
+    def align(self, places: Ints) -> Self:
+        """The same model for another catalogue: its item i stood at `places[i]`, or nowhere if that is −1.
+
+        An item that stood nowhere is one that the model has nothing to say about.
+        """
+        ...
+
+
+def moved(rows: NDArray[Any], places: Ints) -> NDArray[Any]:
+    """One row per item of another catalogue, zero where the item stood nowhere: see `Recommender.align`."""
+    found = np.zeros((len(places), *rows.shape[1:]), dtype=rows.dtype)
+    known = places >= 0
+    found[known] = rows[places[known]]
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 
-from tasks.recommenders import Floats, Interactions, TooLittleDataError, product
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved, product
 from tasks.settings import Config
 
 FIRST_SCALE = 0.01
@@ -68,6 +68,9 @@ class Als:
     def load(cls, file: Path) -> Self:
         with np.load(file, allow_pickle=False) as saved:
             return cls(saved["factors"], *(float(value) for value in saved["settings"]))
+
+    def align(self, places: Ints) -> Self:
+        return replace(self, factors=moved(self.factors, places))
 
 
 def first_factors(ids: Sequence[str], factors: int, seed: int) -> Floats:

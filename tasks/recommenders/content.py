@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, product
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved, product
 from tasks.settings import Config
 
 
@@ -62,6 +62,9 @@ class Content:
     def load(cls, file: Path) -> Self:
         with np.load(file, allow_pickle=False) as saved:
             return cls(saved["vectors"])
+
+    def align(self, places: Ints) -> Self:
+        return replace(self, vectors=moved(self.vectors, places))
 
 
 def _unit(vectors: Floats) -> Floats:

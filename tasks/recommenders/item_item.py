@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -78,6 +78,15 @@ class ItemItem:
         with np.load(file, allow_pickle=False) as saved:
             items = len(saved["indptr"]) - 1
             return cls(sp.csr_array((saved["data"], saved["indices"], saved["indptr"]), shape=(items, items)))
+
+    def align(self, places: Ints) -> Self:
+        old = self.similarity
+        known = np.flatnonzero(places >= 0)
+        shape = (len(places), old.shape[0])
+        pick = sp.csr_array((np.ones(len(known), dtype=old.dtype), (known, places[known])), shape=shape)
+        moved = sp.csr_array(pick @ old @ pick.T)
+        moved.sort_indices()
+        return replace(self, similarity=moved)
 
 
 def recent(history: Interactions, most: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

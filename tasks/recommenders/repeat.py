@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
-from tasks.recommenders import Floats, Interactions, TooLittleDataError
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
 from tasks.settings import Config
 
 DEMAND_DAYS = 14
@@ -50,3 +50,7 @@ class Repeat:
     def load(cls, file: Path) -> Self:
         with np.load(file, allow_pickle=False) as saved:
             return cls(saved["demand"], float(saved["half_life_days"]))
+
+    def align(self, places: Ints) -> Self:
+        """What the model did not know is as if nobody wanted it lately."""
+        return replace(self, demand=np.maximum(moved(self.demand, places), 1))

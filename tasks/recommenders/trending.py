@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
-from tasks.recommenders import Floats, Interactions, TooLittleDataError
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
 from tasks.settings import Config
 
 
@@ -46,3 +46,6 @@ class Trending:
     def load(cls, file: Path) -> Self:
         with np.load(file, allow_pickle=False) as saved:
             return cls(saved["strength"])
+
+    def align(self, places: Ints) -> Self:
+        return replace(self, strength=moved(self.strength, places))

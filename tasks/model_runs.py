@@ -1,0 +1,101 @@
+"""The record of a training: which recommenders make the lists, which do not and why, and how good each was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from tasks import blend, evaluation
+from tasks.recommenders import Interactions
+from tasks.settings import Config, Repeats
+
+SCHEMA = {
+    "recommender": pl.String, "placement": pl.String, "role": pl.String, "used": pl.Boolean, "why": pl.String,
+    "weight": pl.Float64, "people_trained": pl.Int64, "items_trained": pl.Int64, "events_trained": pl.Int64,
+    "test_signal": pl.String, "test_people": pl.Int64, "test_ndcg_10": pl.Float64,
+    "test_ndcg_10_low": pl.Float64, "test_ndcg_10_high": pl.Float64,
+}  # fmt: skip
+"""Of marts.model_runs."""
+
+
+def table(
+    families: blend.Families,
+    weights: Mapping[Repeats, NDArray[np.float64]],
+    measured: Mapping[tuple[str, str], evaluation.Figures],
+    history: Interactions,
+    signal: str | None,
+    config: Config,
+) -> pl.DataFrame:
+    """One row per recommender and placement: used or why not, with how much it learned from, and how good it was."""
+    rows = []
+    sizes = (len(history), int(np.count_nonzero(history.catalogue.people)), int(history.events.sum(dtype=np.float64)))
+    for placement, settings in config.placements.items():
+        mixture = dict(zip(families.names, weights[settings.repeats].tolist(), strict=True))
+        contenders = [(f.name, "family") for f in blend.FAMILIES] + [("blend", "blend")]
+        for name, role in contenders + [(name, "baseline") for name in evaluation.BASELINES]:
+            weight = mixture.get(name)
+            used, why = _why(name, role, weight, families)
+            figures = _headline(measured.get((name, settings.repeats)), signal, config)
+            why = why if figures[0] is not None or role == "family" else f"{why}; not measured: too_little_data"
+            rows.append((name, placement, role, used, why, weight, *sizes, signal, *figures))
+    return pl.DataFrame([(*row[:10], row[13], *row[10:13]) for row in rows], schema=SCHEMA, orient="row").sort(
+        "placement", "recommender"
+    )
+
+
+def _why(name: str, role: str, weight: float | None, families: blend.Families) -> tuple[bool, str]:
+    if role == "baseline":
+        return False, "measured for comparison"
+    if role == "blend":
+        used = bool(families.models)
+        return used, "the mix of all used families" if used else "too_little_data: no family could learn"
+    if name in families.unused:
+        return False, families.unused[name]
+    if not weight:
+        return False, "has nothing to say under this placement's rules"
+    if weight <= blend.WHISPER:
+        return True, "fills what the others leave empty; adds nothing more on earlier windows"
+    return True, "adds to the others on earlier windows"
+
+
+def _headline(
+    figures: evaluation.Figures | None, signal: str | None, config: Config
+) -> tuple[float | None, float | None, float | None, int]:
+    """NDCG@10 with its interval, and of how many people; no value where they are too few."""
+    if figures is None or signal is None:
+        return None, None, None, 0
+    values = evaluation.per_person(figures, signal, "ndcg", blend.LEARNED_K)
+    if len(values) < config.evaluation.min_people:
+        return None, None, None, len(values)
+    low, high = evaluation.interval(values, config.evaluation.bootstrap, config.run.seed)
+    return round(float(values.mean()), 6), round(low, 6), round(high, 6), len(values)
+
+
+def summary(
+    runs: pl.DataFrame, figures: pl.DataFrame, windows: evaluation.Split | None, signal: str | None
+) -> dict[str, Any]:
+    """The `evaluation` object of the run's summary."""
+    told = (pl.col("metric") == "coverage") | ((pl.col("signal") == (signal or "")) & (pl.col("metric") != "ndcg"))
+    others = figures.filter((pl.col("k") == 10) & (pl.col("temperature") == "all") & told)
+    by_model: dict[tuple[str, str], dict[str, float | None]] = {}
+    for name, placement, metric, value in others.select("recommender", "placement", "metric", "value").iter_rows():
+        by_model.setdefault((name, placement), {}).update({metric: value})
+    models: dict[str, dict[str, Any]] = {}
+    for row in runs.iter_rows(named=True):
+        more = by_model.get((row["recommender"], row["placement"]), {})
+        models.setdefault(row["recommender"], {})[row["placement"]] = {
+            "ndcg@10": [row["test_ndcg_10"], row["test_ndcg_10_low"], row["test_ndcg_10_high"]],
+            "recall@10": more.get("recall"), "hit_rate@10": more.get("hit_rate"), "coverage": more.get("coverage"),
+            "people": row["test_people"], "weight": row["weight"],
+        }  # fmt: skip
+    w = windows
+    dates = {} if w is None else {
+        "train": [w.start.date().isoformat(), w.validation.date().isoformat()],
+        "validation": [w.validation.date().isoformat(), w.test.date().isoformat()],
+        "test": [w.test.date().isoformat(), w.end.date().isoformat()],
+    }  # fmt: skip
+    return {"split": {**dates, "too_little_data": w is None or signal is None}, "signal": signal, "models": models}
