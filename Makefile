@@ -49,6 +49,8 @@ lock: setup ## renew requirements.lock from pyproject.toml: universal, hashed, w
 		--upgrade pyproject.toml --output-file requirements.lock
 
 deploy: setup ## create the work pool and deploy every flow of prefect.yaml to $$PREFECT_API_URL
+	@for name in PREFECT_API_URL TAILORBIRD_HOME TAILORBIRD_LANDING TAILORBIRD_LAKE; do \
+		[ -n "$${!name}" ] || { echo "make deploy: $$name is not set; see README, On Prefect" >&2; exit 2; }; done
 	$(BIN)/prefect work-pool create tailorbird --type process --overwrite
 	$(BIN)/prefect --no-prompt deploy --all
 
