@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import repeat
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tasks import blend, evaluation, features, model_runs
+from tasks.evaluation import Figures
 from tasks.recommenders import Interactions, TooLittleDataError, interactions
 from tasks.settings import Config, Repeats, Run
 
@@ -48,6 +50,10 @@ class Trained:
     """marts.model_runs."""
     figures: pl.DataFrame
     """marts.model_evaluation."""
+    measured: Mapping[tuple[str, str], Figures] = field(default_factory=dict)
+    """By (recommender, repeat policy), person by person, on the test window; not part of a saved model."""
+    tested: tuple[str, ...] = ()
+    """The people of `measured`, in its order."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
         # Each fit is the same alone or beside another.
         with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
             families, *earlier = pool.map(blend.fit, [history, *(known for known, _ in past)], repeat(config))
-        measured: dict[tuple[str, str], evaluation.Figures] = {}
+        measured: dict[tuple[str, str], Figures] = {}
+        tested: tuple[str, ...] = ()
         signal = None
         weights = {policy: _equal(families) for policy in policies}
         if windows is not None:
@@ -96,13 +103,17 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
             second = _lessons(test, names, signal, policies, config)
             taught = {p: _learn(first[p], names, test.families, config) for p in policies}
             measured = evaluation.measure(test.families, taught, test.history, test.happened, config)
+            people = evaluation.measured_people(
+                test.history, test.happened, config.evaluation.max_people, config.run.seed
+            )
+            tested = tuple(test.history.people[row] for row in people)
             weights = {p: _learn(first[p] + second[p], names, families, config) for p in policies}
         shown = int(test.history.catalogue.recommendable.sum()) if windows is not None else 0
         figures = evaluation.table(measured, shown, config)
         runs = model_runs.table(families, weights, measured, history, signal, config)
         version = _version(run, families, weights)
         told = model_runs.summary(runs, figures, windows, signal)
-        trained = Trained(history, families, weights, version, told, runs, figures)
+        trained = Trained(history, families, weights, version, told, runs, figures, measured, tested)
     record(con, trained)
     return trained
 
