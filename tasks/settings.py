@@ -53,6 +53,7 @@ class LandingSettings(Section):
 class LakeSettings(Section):
     buckets: int = Field(ge=1, le=999)
     keep_publications: int = Field(ge=1)
+    keep_models: int = Field(ge=1)
     grace_seconds: float = Field(ge=0)
 
 
@@ -147,6 +148,14 @@ class Recommenders(Section):
     content: Content
 
 
+class Retraining(Section):
+    trials: int = Field(ge=0)
+    people: int = Field(ge=1)
+    refresh_days: float = Field(ge=0)
+    max_coverage_loss: Share
+    max_popularity_gain: Share
+
+
 class Placement(Section):
     k: int = Field(ge=1, le=1000)
     repeats: Repeats
@@ -163,6 +172,7 @@ class Config(Section):
     features: Features
     evaluation: Evaluation
     recommenders: Recommenders
+    retraining: Retraining
     placements: dict[str, Placement]
 
 
