@@ -12,7 +12,7 @@ def prefect_database() -> Iterator[Path]:
     from prefect.settings import get_current_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=300):
         url = get_current_settings().server.database.connection_url
         assert url is not None
         yield Path(url.get_secret_value().split("///", 1)[1]).parent

@@ -74,10 +74,11 @@ def test_what_lands_after_the_day_and_where_it_all_lies_changes_nothing(
     assert again["content_hash"] == first["content_hash"]
 
 
-def test_one_thread_and_two_give_the_same(market: Path, first: Summary, tmp_path: Path) -> None:
+def test_neither_threads_nor_blocks_change_anything(market: Path, first: Summary, tmp_path: Path) -> None:
     assert a_run(market, tmp_path).config.run.threads == 2
 
-    again = night(a_run(market, tmp_path / "lake", DAY, run={"threads": 1}))
+    # 600 cells: ten people by sixty items, or fewer.
+    again = night(a_run(market, tmp_path / "lake", DAY, run={"threads": 1, "max_block_cells": 600}))
 
     assert again["content_hash"] == first["content_hash"]
 
