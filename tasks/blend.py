@@ -182,7 +182,7 @@ def learn(lessons: Sequence[Lesson], families: int) -> NDArray[np.float64]:
     """
     useful = np.array([any((lesson.candidates.scores[f] > 0).any() for lesson in lessons) for f in range(families)])
     weights = useful / max(1, useful.sum())
-    highest = _value(lessons, weights)
+    highest = worth(lessons, weights)
     for _ in range(ROUNDS):
         before = highest
         for family in np.flatnonzero(useful):
@@ -191,7 +191,7 @@ def learn(lessons: Sequence[Lesson], families: int) -> NDArray[np.float64]:
             for step in STEPS:
                 trial = weights.copy()
                 trial[family] = base * step
-                if trial.any() and (value := _value(lessons, trial)) > highest:
+                if trial.any() and (value := worth(lessons, trial)) > highest:
                     highest, weights = value, trial
         if highest == before:
             break
@@ -200,7 +200,8 @@ def learn(lessons: Sequence[Lesson], families: int) -> NDArray[np.float64]:
     return learned
 
 
-def _value(lessons: Sequence[Lesson], weights: NDArray[np.float64]) -> float:
+def worth(lessons: Sequence[Lesson], weights: NDArray[np.float64]) -> float:
+    """Mean NDCG@10 over the people of the lessons, mixed with these weights."""
     gains = [_ndcg(lesson, weights) for lesson in lessons]
     people = sum(len(gain) for gain in gains)
     # Rounded: a gain below the ninth decimal is noise of the summation.
