@@ -22,6 +22,7 @@ from prefect.runtime import flow_run
 
 from flows.steps import Step, as_task, plainly, timed
 from tasks import (
+    champion,
     contracts,
     features,
     gates,
@@ -32,6 +33,7 @@ from tasks import (
     placements,
     publication,
     quality,
+    registry,
     report,
     sql,
     training,
@@ -56,6 +58,8 @@ class Night:
     withheld: dict[str, int] = field(default_factory=dict)
     items: int = 0
     trained: training.Trained | None = None
+    champion: str | None = None
+    """The version in whose name the lists are, if any."""
     published: publication.Published | None = None
     verdicts: Sequence[gates.Verdict] = ()
     status: str = "blocked"
@@ -146,8 +150,11 @@ def check_features(tonight: Night) -> None:
 
 
 def train(tonight: Night) -> None:
+    """With a champion whose data end by tonight, its knowledge of yesterday and tonight's facts; without, from nothing."""
+    version = registry.champion_for(tonight.run.lake, tonight.run.as_of)
+    tonight.champion = version.id if version else None
     with tonight.open() as con:
-        tonight.trained = training.train(con, tonight.run)
+        tonight.trained = champion.load(con, tonight.run, version) if version else training.train(con, tonight.run)
 
 
 def recommend(tonight: Night) -> None:
@@ -212,6 +219,7 @@ def _close(tonight: Night, began: float) -> Summary:
         },
         "withheld": tonight.withheld,
         "checks": quality.summarize([*tonight.judged, *tonight.checks]),
+        "champion": tonight.champion,
         "evaluation": tonight.trained.evaluation if tonight.trained else {},
         "seconds": tonight.seconds,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -225,11 +233,11 @@ def run_name() -> str:
     """`nightly-2011-11-10`: the same name for the same day, however often it runs."""
     given: dict[str, Any] = flow_run.parameters or {}
     config = Path(given["config"]) if given.get("config") else None
-    label = given.get("as_of") or open_run(landing="", lake=Path(), config=config, today=_scheduled_day(config)).label
+    label = given.get("as_of") or open_run(landing="", lake=Path(), config=config, today=scheduled_day(config)).label
     return f"nightly-{label}"
 
 
-def _scheduled_day(config: Path | None) -> date:
+def scheduled_day(config: Path | None) -> date:
     """The day of the scheduled start in the configured zone; of an unscheduled run, today."""
     moment = flow_run.scheduled_start_time or datetime.now(UTC)
     return moment.astimezone(ZoneInfo(load_config(config).run.timezone)).date()
@@ -249,7 +257,7 @@ def nightly(landing: str, lake: str, as_of: str | None = None, config: str | Non
     if not landing or not lake:
         raise ConfigurationError("nightly: landing and lake must be named; see the deployment's parameters")
     settings = Path(config) if config else None
-    run = open_run(landing=landing, lake=Path(lake), as_of=as_of, config=settings, today=_scheduled_day(settings))
+    run = open_run(landing=landing, lake=Path(lake), as_of=as_of, config=settings, today=scheduled_day(settings))
     try:
         summary = night(run, as_task, wait=wait)
     except BlockedError as problem:
