@@ -150,7 +150,7 @@ def check_features(tonight: Night) -> None:
 
 
 def train(tonight: Night) -> None:
-    """With a champion whose data end by tonight, its knowledge of yesterday and tonight's facts; without, from nothing."""
+    """Load the champion whose data end by tonight and fold in what happened since; with none, train from nothing."""
     version = registry.champion_for(tonight.run.lake, tonight.run.as_of)
     tonight.champion = version.id if version else None
     with tonight.open() as con:
