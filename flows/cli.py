@@ -35,6 +35,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+bench = typer.Typer(help="Measure against public data.", no_args_is_help=True)
+app.add_typer(bench, name="benchmark")
 
 Landing = Annotated[str, typer.Option(envvar="TAILORBIRD_LANDING", help="Folder or URL of the landed files.")]
 Lake = Annotated[Path, typer.Option(envvar="TAILORBIRD_LAKE", help="Folder of the lake.")]
@@ -119,6 +121,26 @@ def sample(
     from tasks import sample as marketplace
 
     _counts(marketplace.make(to, users=users, items=items, events=events, days=days, seed=seed), as_json)
+
+
+@bench.command(epilog="Example: tailorbird benchmark split --train train.npz --test test.npz --json")
+def split(
+    train: Annotated[Path, typer.Option(help="Sparse people × items matrix to learn from (scipy.sparse.save_npz).")],
+    test: Annotated[Path, typer.Option(help="The cells to be found, same shape.")],
+    budget: Annotated[float | None, typer.Option(min=1, help="Seconds; what they leave undone is named.")] = None,
+    config: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the families and their blend on a public split."""
+    from tasks import split as splits
+    from tasks.settings import load_config
+
+    found = splits.run(train, test, load_config(config), budget)
+    if as_json:
+        _print(found)
+        return
+    for name, figures in found["models"].items():
+        print(f"{name:<14} " + "  ".join(f"{word} {value:,.4f}" for word, value in figures.items()))
 
 
 @app.command(epilog="Example: tailorbird publications --lake lake")

@@ -16,6 +16,7 @@ from tasks import blend
 from tasks.recommenders import Floats, Interactions, Ints
 from tasks.recommenders.als import Als
 from tasks.recommenders.content import Content
+from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
 from tasks.recommenders.repeat import Repeat
 from tasks.recommenders.trending import Trending
@@ -167,7 +168,7 @@ def reasons(
     code[again] = np.where(bought[again], "bought_before", "liked_before")
     evidence[again] = items[again]
     kin = families.models.get(ItemItem.name)
-    social = np.flatnonzero((names == ItemItem.name) | (names == Als.name))
+    social = np.flatnonzero((names == ItemItem.name) | (names == GraphFilter.name) | (names == Als.name))
     code[social] = "similar_taste"
     if isinstance(kin, ItemItem):
         strength, own = _strongest(block, people[social], items[social], kin)

@@ -48,6 +48,7 @@ class LandingSettings(Section):
     max_file_bytes: int = Field(ge=1)
     max_expansion: float = Field(ge=1)
     max_line_bytes: int = Field(ge=1, le=MAX_LINE_BYTES)
+    erase: Literal["rewrite", "suppress"]
 
 
 class LakeSettings(Section):
@@ -127,6 +128,16 @@ class ItemItem(Section):
     neighbours: int = Field(ge=1)
 
 
+class GraphFilter(Section):
+    half_life_days: float = Field(gt=0)
+    max_items: int = Field(ge=2)
+    person_exponent: Share
+    own_exponent: Share
+    lift_exponent: Share
+    rank: int = Field(ge=1, le=4096)
+    sharpness: Share
+
+
 class Als(Section):
     half_life_days: float = Field(gt=0)
     factors: int = Field(ge=1)
@@ -144,6 +155,7 @@ class Recommenders(Section):
     trending: Trending
     repeat: Repeat
     item_item: ItemItem
+    graph_filter: GraphFilter
     als: Als
     content: Content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
@@ -9,13 +10,15 @@ from typing import ClassVar, Self
 import numpy as np
 import scipy.sparse as sp
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError
+from tasks.recommenders import Flags, Floats, Interactions, Ints, TooLittleDataError
 from tasks.settings import Config
 
 UNIT = 1 << 8
 """A fresh weight is a whole multiple of 1 / UNIT; what is too old for half of one is gone, and costs nothing."""
 FINE = 1 << 20
 """The same of a weight that is normalised by its person. Both whole: co-counts are exact in any order of people."""
+ROWS_AT_ONCE = 4096
+"""Of the co-counts: bounds the memory of those that are cut away afterwards."""
 LEAST_DEGREE = 0.3
 """Of a person, in fresh items: below, one old item would be normalised up to a strong voice."""
 
@@ -46,15 +49,17 @@ class ItemItem:
         each = np.repeat(voice, np.diff(x.indptr))
         voiced = np.maximum(np.rint(x.data / UNIT * each * FINE), 1).astype(np.int64)
         y = sp.csr_array((voiced, x.indices, x.indptr), shape=x.shape)
-        together = _co_counts(y, x.astype(np.int64), config.privacy.min_people)
-        if not together.nnz:
-            raise TooLittleDataError(f"no two items are shared by {config.privacy.min_people} people")
         mass = np.maximum(np.asarray(y.sum(axis=0)).ravel() / FINE, 1 / FINE)
-        rows = np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
-        scale = mass[rows] ** settings.own_exponent * mass[together.indices] ** settings.other_exponent
-        values = (together.data / (UNIT * FINE) / scale).astype(np.float32)
-        similarity = sp.csr_array((values, together.indices, together.indptr), shape=together.shape)
-        return cls(_nearest(similarity, settings.neighbours))
+        own, other = mass**settings.own_exponent, mass**settings.other_exponent
+        parts = []
+        for start, together in _co_counts(y, x.astype(np.int64), config.privacy.min_people):
+            rows = start + np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
+            values = (together.data / (UNIT * FINE) / (own[rows] * other[together.indices])).astype(np.float32)
+            near = sp.csr_array((values, together.indices, together.indptr), shape=together.shape)
+            parts.append(_nearest(near, settings.neighbours))
+        if not any(part.nnz for part in parts):
+            raise TooLittleDataError(f"no two items are shared by {config.privacy.min_people} people")
+        return cls(sp.csr_array(sp.vstack(parts, format="csr")))
 
     def score(self, block: Interactions) -> Floats:
         scores: Floats = (block.evidence(block.weight) @ self.similarity).toarray()
@@ -98,29 +103,35 @@ def recent(history: Interactions, most: int) -> np.ndarray[tuple[int], np.dtype[
     return place < most
 
 
-def _co_counts(y: sp.csr_array, x: sp.csr_array, min_people: int) -> sp.csr_array:
-    """yᵀx without its diagonal, and without the pairs that fewer than `min_people` people share."""
+def _co_counts(y: sp.csr_array, x: sp.csr_array, min_people: int) -> Iterator[tuple[int, sp.csr_array]]:
+    """yᵀx in blocks, each with its first row; without its diagonal and pairs that fewer than `min_people` share."""
     ones = sp.csr_array((np.ones(len(x.data), dtype=np.int32), x.indices, x.indptr), shape=x.shape)
-    people = (ones.T.tocsr() @ ones).tocsr()
-    together = (y.T.tocsr() @ x).tocsr()
-    people.sort_indices()
-    together.sort_indices()
-    # Both products have the same cells: every factor is positive.
-    rows = np.repeat(np.arange(people.shape[0]), np.diff(people.indptr))
-    kept = (people.data >= min_people) & (rows != people.indices)
-    indptr = np.concatenate(([0], np.cumsum(kept)))[people.indptr]
-    return sp.csr_array((together.data[kept], together.indices[kept], indptr), shape=together.shape)
+    voiced, met = y.T.tocsr(), ones.T.tocsr()
+    for start in range(0, x.shape[1], ROWS_AT_ONCE):
+        together = voiced[start : start + ROWS_AT_ONCE] @ x
+        together.sort_indices()
+        rows = start + np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
+        kept = rows != together.indices
+        if min_people > 1:
+            people = met[start : start + ROWS_AT_ONCE] @ ones
+            people.sort_indices()
+            # Both products have the same cells: every factor is positive.
+            kept &= people.data >= min_people
+        yield start, _only(together, kept)
 
 
 def _nearest(similarity: sp.csr_array, most: int) -> sp.csr_array:
     """The `most` strongest cells of each row; equally strong ones by position."""
-    sizes = np.diff(similarity.indptr)
-    if len(sizes) == 0 or sizes.max() <= most:
-        return similarity
-    rows = np.repeat(np.arange(len(sizes)), sizes)
-    order = np.lexsort((similarity.indices, -similarity.data, rows))
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order)) - similarity.indptr[rows[order]]
-    kept = place < most
-    indptr = np.concatenate(([0], np.cumsum(kept)))[similarity.indptr]
-    return sp.csr_array((similarity.data[kept], similarity.indices[kept], indptr), shape=similarity.shape)
+    kept = np.ones(similarity.nnz, dtype=bool)
+    for row in np.flatnonzero(np.diff(similarity.indptr) > most):
+        cells = slice(similarity.indptr[row], similarity.indptr[row + 1])
+        values = similarity.data[cells]
+        last = np.partition(values, len(values) - most)[len(values) - most]
+        above, level = values > last, values == last
+        kept[cells] = above | (level & (np.cumsum(level) <= most - np.count_nonzero(above)))
+    return _only(similarity, kept)
+
+
+def _only(cells: sp.csr_array, kept: Flags) -> sp.csr_array:
+    indptr = np.concatenate(([0], np.cumsum(kept)))[cells.indptr]
+    return sp.csr_array((cells.data[kept], cells.indices[kept], indptr), shape=cells.shape)

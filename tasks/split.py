@@ -1,0 +1,346 @@
+"""The project's own families and their blend on a public split: one matrix to learn from, one to be measured on.
+
+Settings and weights are chosen on cells held out of the training matrix; the test matrix is read by the last step only.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from tasks import blend
+from tasks.errors import ConfigurationError, MissingInputError
+from tasks.memory import Watch
+from tasks.recommenders import FACTS, Catalogue, Flags, Floats, Interactions, Ints, Recommender, TooLittleDataError
+from tasks.recommenders.als import Als
+from tasks.recommenders.graph_filter import GraphFilter
+from tasks.recommenders.item_item import ItemItem
+from tasks.recommenders.trending import Trending
+from tasks.settings import Config
+
+FAMILIES: tuple[type[Recommender], ...] = (Trending, ItemItem, GraphFilter, Als)
+"""Those that need to know nothing but who met what; what a person had is never asked for again."""
+K = 20
+HELD_OUT = 0.15
+"""Of the training cells, by a seeded draw: about the share that public splits of this kind hide from it."""
+TUNED_CELLS = 400_000
+"""Of whole people, in the search for settings: their order is the same on a part, at a fraction of the cost."""
+TAUGHT_PEOPLE = 4_000
+"""From whom settings and weights are learned: three or four weights need no more."""
+BLOCK_CELLS = 40_000_000
+"""People × items scored at once by one thread: bounds memory, changes no result."""
+SEARCHING, LEARNING = 0.2, 0.45
+"""Shares of a budget after which no further setting is tried, and no further family is begun."""
+
+TRIALS: Mapping[str, Sequence[Mapping[str, float]]] = {
+    ItemItem.name: (
+        {"person_exponent": 0.5},
+        {"person_exponent": 1.0},
+        {"person_exponent": 0.5, "own_exponent": 0.7, "other_exponent": 0.3},
+        {"person_exponent": 0.5, "own_exponent": 0.3, "other_exponent": 0.5},
+    ),
+    GraphFilter.name: ({"rank": 512}, {"rank": 512, "sharpness": 0.0}, {"rank": 512, "person_exponent": 1.0}),
+    Als.name: (
+        {"factors": 128, "iterations": 8, "confidence": 30.0, "regularization": 30.0},
+        {"factors": 128, "iterations": 8, "confidence": 10.0, "regularization": 10.0},
+    ),
+}
+"""Tried in this order, the first one is the fallback: sane values of settings that data sets differ in."""
+
+
+@dataclass
+class Progress:
+    """Where the seconds went, and what a budget left undone."""
+
+    budget: float | None
+    started: float = field(default_factory=time.monotonic)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mb: dict[str, float] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def late(self, share: float) -> bool:
+        return self.budget is not None and time.monotonic() - self.started > share * self.budget
+
+    def of(self, name: str, work: Callable[[], Any]) -> Any:
+        """`work()`, with its seconds and its memory booked on `name`."""
+        begun = time.monotonic()
+        with Watch() as watch:
+            done = work()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
+        self.peak_mb[name] = max(self.peak_mb.get(name, 0.0), watch.peak_mb)
+        return done
+
+
+def run(train: Path, test: Path, config: Config, budget: float | None = None) -> dict[str, Any]:
+    """Choose settings, learn weights, refit on the whole training matrix, measure on the test matrix.
+
+    Args:
+        train: sparse people × items matrix of scipy.sparse.save_npz; a positive cell is an interaction.
+        test: the same shape; the interactions to be found.
+        config: its seed, threads and the settings that are not searched.
+        budget: seconds within which it should end; what it leaves undone is named in `left_out`.
+
+    Returns:
+        `models`: by family and for the `blend` recall@20, ndcg@20, seconds and peak_rss_mb; beside it sizes, chosen
+        settings, weights and validation figures.
+
+    Raises:
+        MissingInputError: a file is not there.
+        ConfigurationError: a file is no such matrix, the shapes differ, or nobody can be measured.
+    """
+    progress = Progress(budget)
+    known, truth = read(train), read(test)
+    if known.shape != truth.shape:
+        raise ConfigurationError(f"{test}: is {_size(truth)}, but the training matrix is {_size(known)}")
+    if not known.nnz or not truth.nnz:
+        raise ConfigurationError(f"{train if not known.nnz else test}: holds no positive cell")
+    config = _unmasked(config)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(config.run.threads) as pool:
+        shown, hidden = held_out(known, config.run.seed)
+        config, validation = tune(shown, hidden, config, progress)
+        weights, names = _weights(shown, hidden, config, progress, pool)
+        families = _fit(interactions(known), config, names, progress)
+        models = _measure(families, weights, interactions(known), truth, config, progress, pool)
+    return {
+        "models": models,
+        "people": known.shape[0],
+        "items": known.shape[1],
+        "train_cells": known.nnz,
+        "test_cells": truth.nnz,
+        "people_measured": int(np.count_nonzero(np.diff(truth.indptr))),
+        "weights": dict(zip(families.names, weights.tolist(), strict=True)),
+        "validation": validation,
+        "left_out": progress.left_out,
+        "seconds": round(time.monotonic() - progress.started, 1),
+    }
+
+
+def read(file: Path) -> sp.csr_array:
+    """The positive cells of a saved sparse matrix, as ones in canonical order."""
+    if not file.is_file():
+        raise MissingInputError(f"{file}: no such file")
+    try:
+        found = sp.load_npz(file)
+        cells = sp.csr_array(found) if found.ndim == 2 else None
+        finite = cells is not None and np.isfinite(cells.data.astype(np.float64)).all() and (cells.data >= 0).all()
+        if cells is not None:
+            cells.check_format(full_check=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError):
+        raise ConfigurationError(f"{file}: is no sparse matrix of scipy.sparse.save_npz") from None
+    if cells is None or not finite:
+        raise ConfigurationError(f"{file}: is no people × items matrix of finite numbers from 0 on")
+    cells.sum_duplicates()
+    cells.eliminate_zeros()
+    cells.sort_indices()
+    return sp.csr_array((np.ones(cells.nnz, dtype=np.float32), cells.indices, cells.indptr), shape=cells.shape)
+
+
+def held_out(cells: sp.csr_array, seed: int) -> tuple[sp.csr_array, sp.csr_array]:
+    """What stays to learn from, and what is hidden to choose by; nobody loses the only cell."""
+    draw = np.random.default_rng(seed).random(cells.nnz)
+    sizes = np.diff(cells.indptr)
+    first = np.zeros(cells.nnz, dtype=bool)
+    first[cells.indptr[:-1][sizes > 0]] = True
+    hidden = (draw < HELD_OUT) & ~first
+    return _only(cells, ~hidden), _only(cells, hidden)
+
+
+def interactions(cells: sp.csr_array) -> Interactions:
+    """Every cell as one fresh event that counts as a purchase; ids are positions."""
+    people, items = cells.shape
+    met = np.bincount(cells.indices, minlength=items).astype(np.int64)
+    catalogue = Catalogue(
+        ids=tuple(f"{n:09}" for n in range(items)),
+        text=("",) * items,
+        people=met,
+        demand=dict.fromkeys((0, 7, 14, 28, 90), met),
+        sold=True,
+        newest=np.arange(items),
+        recommendable=np.ones(items, dtype=bool),
+        sensitive=np.zeros(items, dtype=bool),
+    )
+    ones, young = np.ones(cells.nnz, dtype=np.float32), np.zeros(cells.nnz, dtype=np.float32)
+    facts = {name: young if name.endswith("_age") else ones for name in FACTS}
+    return Interactions(
+        catalogue=catalogue,
+        people=tuple(f"{n:09}" for n in range(people)),
+        indptr=cells.indptr.astype(np.int64),
+        half_life_days=1.0,
+        **{**facts, "columns": cells.indices.astype(np.int32)},
+    )
+
+
+def tune(
+    shown: sp.csr_array, hidden: sp.csr_array, config: Config, progress: Progress
+) -> tuple[Config, dict[str, list[dict[str, Any]]]]:
+    """Each family's settings with the best NDCG@20 on what was hidden; every trial with its figure."""
+    part = _spread(np.flatnonzero(np.diff(hidden.indptr)), int(np.ceil(shown.shape[0] * TUNED_CELLS / shown.nnz)))
+    history = interactions(shown[part])
+    judged = _spread(np.arange(len(part)), TAUGHT_PEOPLE // 2)
+    block, truth = history.take(judged), hidden[part][judged]
+    tried: dict[str, list[dict[str, Any]]] = {}
+    for family in FAMILIES:
+        trials = TRIALS.get(family.name, ())
+        config, found = _with(config, family.name, trials[0] if trials else {}), []
+        for settings in trials if len(trials) > 1 and len(judged) else ():
+            if progress.late(SEARCHING):
+                progress.left_out.append(f"a setting of {family.name}")
+                continue
+            work = partial(_trial, family, _with(config, family.name, settings), history, block, truth)
+            value = progress.of(family.name, work)
+            found.append({**settings, "ndcg@20": value})
+        if found:
+            best = max(found, key=lambda trial: trial["ndcg@20"])
+            config = _with(config, family.name, {k: v for k, v in best.items() if k != "ndcg@20"})
+            tried[family.name] = found
+    return config, tried
+
+
+def recall_and_ndcg(positions: Ints, truth: sp.csr_array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per person with a truth: hits in the K first over |truth|; NDCG with the ideal over min(K, |truth|) hits."""
+    owners = np.repeat(np.arange(truth.shape[0]), np.diff(truth.indptr))
+    dense = np.zeros(truth.shape, dtype=bool)
+    dense[owners, truth.indices] = True
+    truths = np.diff(truth.indptr).astype(np.int64)
+    some = truths > 0
+    hits = np.take_along_axis(dense, positions, axis=1)[some]
+    return hits.sum(axis=1) / truths[some], blend.ndcg(hits, truths[some], K)
+
+
+def _trial(
+    family: type[Recommender], config: Config, history: Interactions, block: Interactions, truth: sp.csr_array
+) -> float:
+    """NDCG@20 of one family; 0 where it cannot learn."""
+    try:
+        models = blend.Families({family.name: family.fit(history, config)}, {})
+    except TooLittleDataError:
+        return 0.0
+    gains = [
+        recall_and_ndcg(_ranked(blend.opinions(models, part, 1)[0], part), truth[start : start + len(part)])[1]
+        for start, part in block.blocks(BLOCK_CELLS)
+    ]
+    return round(float(np.concatenate(gains).mean()), 6)
+
+
+def _weights(
+    shown: sp.csr_array, hidden: sp.csr_array, config: Config, progress: Progress, pool: ThreadPoolExecutor
+) -> tuple[NDArray[np.float64], list[str]]:
+    """The blend's weights, from families that do not know what was hidden."""
+    history = interactions(shown)
+    families = _fit(history, config, None, progress)
+    taught = _spread(np.flatnonzero(np.diff(hidden.indptr)), TAUGHT_PEOPLE)
+
+    def lesson(start: int, block: Interactions) -> blend.Lesson:
+        truth = hidden[taught[start : start + len(block)]].toarray() > 0
+        return blend.lesson(blend.opinions(families, block, 1), blend.allowed(block, "never"), truth)
+
+    with Watch() as watch:
+        lessons = [part.result() for part in _submitted(pool, lesson, history.take(taught))]
+        learned = blend.learn(lessons, len(families.models))
+    progress.peak_mb["blend"] = watch.peak_mb
+    return learned, list(families.names)
+
+
+def _fit(history: Interactions, config: Config, names: Sequence[str] | None, progress: Progress) -> blend.Families:
+    """The families of `names`; without names, all for which a budget leaves the time."""
+    models: dict[str, Recommender] = {}
+    unused: dict[str, str] = {}
+    for family in FAMILIES:
+        if names is not None and family.name not in names:
+            continue
+        if names is None and models and progress.late(LEARNING):
+            progress.left_out.append(family.name)
+            continue
+        try:
+            models[family.name] = progress.of(family.name, partial(family.fit, history, config))
+        except TooLittleDataError as lack:
+            unused[family.name] = str(lack)
+    return blend.Families(models, unused)
+
+
+def _measure(
+    families: blend.Families, weights: NDArray[np.float64], history: Interactions, truth: sp.csr_array, config: Config,
+    progress: Progress, pool: ThreadPoolExecutor,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Every family and the blend on the test matrix."""
+    measured = np.flatnonzero(np.diff(truth.indptr))
+
+    def judge(start: int, block: Interactions) -> tuple[dict[str, Any], dict[str, float]]:
+        theirs = truth[measured[start : start + len(block)]]
+        found, seconds = {}, {}
+        mixed = np.zeros(block.shape, dtype=np.float32)
+        for (name, model), weight in zip(families.models.items(), weights, strict=True):
+            begun = time.monotonic()
+            scale = blend.opinions(blend.Families({name: model}, {}), block, 1)[0]
+            found[name] = recall_and_ndcg(_ranked(scale, block), theirs)
+            seconds[name] = time.monotonic() - begun
+            mixed += np.float32(weight) * scale
+        found["blend"] = recall_and_ndcg(_ranked(mixed, block), theirs)
+        return found, seconds
+
+    with Watch() as watch:
+        parts = [part.result() for part in _submitted(pool, judge, history.take(measured))]
+    for _, seconds in parts:
+        for name, more in seconds.items():
+            progress.seconds[name] += more
+    progress.seconds["blend"] = time.monotonic() - progress.started
+    progress.peak_mb = {
+        name: max(progress.peak_mb.get(name, 0.0), watch.peak_mb) for name in (*families.names, "blend")
+    }
+    progress.peak_mb["blend"] = max(progress.peak_mb.values())
+    return {
+        name: {
+            "recall@20": round(float(np.concatenate([found[name][0] for found, _ in parts]).mean()), 6),
+            "ndcg@20": round(float(np.concatenate([found[name][1] for found, _ in parts]).mean()), 6),
+            "seconds": round(progress.seconds[name], 1),
+            "peak_rss_mb": round(progress.peak_mb[name], 1),
+        }
+        for name in (*families.names, "blend")
+    }
+
+
+def _submitted(pool: ThreadPoolExecutor, work: Callable[[int, Interactions], Any], people: Interactions) -> list[Any]:
+    """`work` on blocks of a fixed size: the same result with any number of threads."""
+    return [pool.submit(work, start, block) for start, block in people.blocks(BLOCK_CELLS)]
+
+
+def _ranked(scores: Floats, block: Interactions) -> Ints:
+    """The K best that a person did not have, in order; an item without a score comes last, by position."""
+    masked = scores.copy()
+    masked[block.owners(), block.columns] = -1
+    return blend.best(masked, K)[0]
+
+
+def _with(config: Config, family: str, settings: Mapping[str, Any]) -> Config:
+    section = getattr(config.recommenders, family).model_copy(update=dict(settings))
+    return config.model_copy(update={"recommenders": config.recommenders.model_copy(update={family: section})})
+
+
+def _unmasked(config: Config) -> Config:
+    """A public matrix holds no person to protect: an item that one person met may be brought to others."""
+    return config.model_copy(update={"privacy": config.privacy.model_copy(update={"min_people": 1})})
+
+
+def _spread(rows: Ints, most: int) -> Ints:
+    """At most `most` of the rows, evenly spread over them."""
+    return rows if len(rows) <= most else rows[np.arange(most) * len(rows) // most]
+
+
+def _only(cells: sp.csr_array, kept: Flags) -> sp.csr_array:
+    indptr = np.concatenate(([0], np.cumsum(kept)))[cells.indptr]
+    return sp.csr_array((cells.data[kept], cells.indices[kept], indptr), shape=cells.shape)
+
+
+def _size(cells: sp.csr_array) -> str:
+    return f"{cells.shape[0]:,} × {cells.shape[1]:,}"
