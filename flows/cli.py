@@ -143,6 +143,80 @@ def split(
         print(f"{name:<14} " + "  ".join(f"{word} {value:,.4f}" for word, value in figures.items()))
 
 
+@app.command(epilog="Example: tailorbird retrain --landing landing --lake lake --as-of 2011-11-10")
+def retrain(
+    landing: Landing,
+    lake: Lake,
+    as_of: AsOf = None,
+    trials: Annotated[
+        int | None, typer.Option(min=0, help="Of the search; by default as in the settings.", show_default=False)
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Seconds of search; one that is cut short promotes nothing.")
+    ] = None,
+    config: Settings = None,
+    wait: Wait = 0,
+    as_json: Json = False,
+) -> None:
+    """Search better settings, prove them against the champion on later days, promote what wins."""
+    from flows import retrain as flows
+    from tasks.settings import open_run
+
+    open_run(landing=landing, lake=lake, as_of=as_of, config=config)
+    try:
+        summary = flows.retrain(landing, str(lake), as_of, str(config) if config else None, trials, budget, wait)
+    except TailorbirdError as problem:
+        if problem.summary is not None:
+            _tell(problem.summary, flows.as_text(problem.summary), as_json)
+        raise
+    _tell(summary, flows.as_text(summary), as_json)
+
+
+@app.command(epilog="Example: tailorbird models --lake lake")
+def models(lake: Lake, as_json: Json = False) -> None:
+    """List the trained models, oldest data first."""
+    from dataclasses import asdict
+
+    from tasks import registry
+
+    known = registry.models(lake)
+    if as_json:
+        _print([asdict(model) for model in known])
+        return
+    for one in known:
+        mark = "!" if not one.intact else "*" if one.champion else "+" if one.serves else " "
+        print(f"{mark} {one.version:<32} {one.bytes:>12,} bytes")
+
+
+@app.command(epilog="Example: tailorbird promote 2011-11-10-0123456789ab --lake lake")
+def promote(
+    version: Annotated[str, typer.Argument(help="A model of `tailorbird models`.")],
+    lake: Lake,
+    wait: Wait = 0,
+    as_json: Json = False,
+) -> None:
+    """Serve a trained model from the next night on."""
+    from tasks import lake as lakes
+    from tasks import registry
+
+    _existing(lake)
+    with lakes.lock(lake, wait=wait):
+        registry.promote(lake, version)
+    _tell({"champion": version}, f"champion {version}\n", as_json)
+
+
+@app.command(epilog="Example: tailorbird demote --lake lake")
+def demote(lake: Lake, wait: Wait = 0, as_json: Json = False) -> None:
+    """Serve the model before the champion again from the next night on."""
+    from tasks import lake as lakes
+    from tasks import registry
+
+    _existing(lake)
+    with lakes.lock(lake, wait=wait):
+        before = registry.demote(lake)
+    _tell({"champion": before}, f"champion {before or 'none: nights train on their own'}\n", as_json)
+
+
 @app.command(epilog="Example: tailorbird publications --lake lake")
 def publications(lake: Lake, as_json: Json = False) -> None:
     """List the publications that can be served, oldest first."""
@@ -228,10 +302,14 @@ def _existing(lake: Path) -> None:
 def _show(summary: dict[str, Any], as_json: bool) -> None:
     from tasks import report
 
+    _tell(summary, report.as_text(summary), as_json)
+
+
+def _tell(content: dict[str, Any], words: str, as_json: bool) -> None:
     if as_json:
-        _print(summary)
+        _print(content)
     else:
-        print(report.as_text(summary), end="")
+        print(words, end="")
 
 
 def _counts(counts: dict[str, int], as_json: bool) -> None:
