@@ -155,7 +155,7 @@ def _scene(con: duckdb.DuckDBPyConnection, run: Run) -> _Scene | None:
 
 
 def _turns(scene: _Scene, run: Run, journal: Path, trials: int) -> Iterator[tuple[Any, str]]:
-    """The studies in turn, `trials` times. Each knows the value of the settings in force and looks around them first."""
+    """The studies in turn, `trials` times; each knows what the settings in force are worth, and begins around them."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
