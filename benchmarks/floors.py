@@ -1,15 +1,16 @@
 """Floors: the least that any program would have to do for a step, with the same tools, settings and data.
 
-Each floor returns its seconds. It leaves out what makes the step trustworthy (verification, counting, rules, reasons,
+Each floor returns what it took. It leaves out what makes the step trustworthy (verification, counting, rules, reasons,
 hashes, syncing): its ratio is the price of that.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -27,22 +28,34 @@ K = 20
 """Of the top k: as long as a published list."""
 
 
-@contextmanager
-def clock() -> Iterator[list[float]]:
-    """Holds the seconds of the block once that is over."""
-    seconds: list[float] = []
-    began = time.perf_counter()
-    yield seconds
-    seconds.append(time.perf_counter() - began)
+@dataclass(frozen=True)
+class Spent:
+    """Seconds by the clock, and of all cores: the second hardly depends on who else uses the machine."""
+
+    wall: float = 0
+    cpu: float = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.wall + other.wall, self.cpu + other.cpu)
+
+    def __mul__(self, times: float) -> Spent:
+        return Spent(self.wall * times, self.cpu * times)
 
 
-def copy_landed(con: duckdb.DuckDBPyConnection, room: Path) -> float:
+def spent(do: Callable[..., object], *given: Any) -> Spent:
+    """What `do(*given)` takes."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    do(*given)
+    return Spent(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def copy_landed(con: duckdb.DuckDBPyConnection, room: Path) -> Spent:
     """Ingest: one COPY per table from typed CSV, one file per landing day, to one Parquet file.
 
     The CSV files hold the rows of `history.*`, clean and already of the contract's types, and are written before the
     clock starts. No verification, no quarantine, no duplicates, no buckets, no order.
     """
-    total = 0.0
+    total = Spent()
     for contract in contracts.all_of("landing"):
         folder = room / "typed" / contract.name
         names = ", ".join(f'"{c.name}"' for c in contract.columns)
@@ -54,21 +67,16 @@ def copy_landed(con: duckdb.DuckDBPyConnection, room: Path) -> float:
         files = sorted(str(f) for f in folder.rglob("*.csv"))
         types = ", ".join(f"{quote(c.name)}: {quote(c.type)}" for c in contract.columns)
         read = f"read_csv($files, header = true, columns = {{{types}}}, auto_detect = false, hive_partitioning = false)"
-        with clock() as seconds:
-            if files:
-                target = quote(str(room / f"{contract.name}.parquet"))
-                con.execute(f"COPY (FROM {read}) TO {target} (FORMAT parquet, COMPRESSION zstd)", {"files": files})
-        total += sum(seconds)
+        target = quote(str(room / f"{contract.name}.parquet"))
+        copy = f"COPY (FROM {read}) TO {target} (FORMAT parquet, COMPRESSION zstd)"
+        total += spent(con.execute, copy, {"files": files}) if files else Spent()
     return total
 
 
-def aggregate(con: duckdb.DuckDBPyConnection, layer: Layer) -> float:
+def aggregate(con: duckdb.DuckDBPyConnection, layer: Layer) -> Spent:
     """Checks: one aggregate query per table that counts the rows failing each rule of its contract."""
-    with clock() as seconds:
-        for contract in contracts.all_of(layer):
-            if contract.name not in quality.WRITTEN_AFTERWARDS:
-                con.execute(one_query(contract)).fetchall()
-    return sum(seconds)
+    asked = [one_query(c) for c in contracts.all_of(layer) if c.name not in quality.WRITTEN_AFTERWARDS]
+    return spent(lambda: [con.execute(query).fetchall() for query in asked])
 
 
 def one_query(contract: Contract) -> str:
@@ -101,7 +109,7 @@ def _failing(rule: Check, relation: str) -> str:
     raise NotImplementedError(f"no floor for {rule.type}: say here how to count what fails it")
 
 
-def fit_implicit(history: Interactions, config: Config) -> float:
+def fit_implicit(history: Interactions, config: Config) -> Spent:
     """ALS: implicit's own fit of the same matrix with the same settings, from its own random start."""
     settings = config.recommenders.als
     cells = _matrix(history, config)
@@ -113,12 +121,11 @@ def fit_implicit(history: Interactions, config: Config) -> float:
         num_threads=config.run.threads,
         random_state=0,
     )
-    with threadpool_limits(1, user_api="blas"), clock() as seconds:
-        model.fit(cells, show_progress=False)
-    return sum(seconds)
+    with threadpool_limits(1, user_api="blas"):
+        return spent(lambda: model.fit(cells, show_progress=False))
 
 
-def top_k(history: Interactions, model: Als, config: Config) -> dict[str, float]:
+def top_k(history: Interactions, model: Als, config: Config) -> dict[str, Spent]:
     """Seconds for everybody's top k by ALS: `ours`, the bare matrix `product`, and implicit's `recommend`.
 
     Ours folds a person in and picks among what is scored; so does `recommend`, given the item factors and told to
@@ -134,30 +141,25 @@ def top_k(history: Interactions, model: Als, config: Config) -> dict[str, float]
     )
     solver.item_factors = model.factors
     people: Floats = np.random.default_rng(0).random((len(history), model.factors.shape[1]), dtype=np.float32)
-    ours, product, theirs = 0.0, 0.0, 0.0
+    ours = product = theirs = Spent()
     with threadpool_limits(1, user_api="blas"):
         for start, block in history.blocks(config.run.max_block_cells):
-            rows = np.arange(len(block))
-            with clock() as seconds:
-                blend.best(model.score(block), K)
-            ours += sum(seconds)
-            with clock() as seconds:
-                people[start : start + len(block)] @ model.factors.T
-            product += sum(seconds)
-            cells = _matrix(block, config)
-            with clock() as seconds:
-                solver.recommend(rows, cells, N=K, filter_already_liked_items=False, recalculate_user=True)
-            theirs += sum(seconds)
+            rows, cells = np.arange(len(block)), _matrix(block, config)
+            ours += spent(lambda block: blend.best(model.score(block), K), block)
+            product += spent(np.matmul, people[start : start + len(block)], model.factors.T)
+            theirs += spent(
+                lambda rows, cells: solver.recommend(rows, cells, K, False, recalculate_user=True), rows, cells
+            )
     return {"ours": ours, "product": product, "recommend": theirs}
 
 
-def copy_marts(con: duckdb.DuckDBPyConnection, room: Path) -> float:
+def copy_marts(con: duckdb.DuckDBPyConnection, room: Path) -> Spent:
     """Publish: one COPY per table to one Parquet file. No order, no buckets, no hash, no gate, no serving file."""
-    with clock() as seconds:
-        for contract in contracts.all_of("marts"):
-            target = quote(str(room / f"{contract.name}-mart.parquet"))
-            con.execute(f'COPY marts."{contract.name}" TO {target} (FORMAT parquet, COMPRESSION zstd)')
-    return sum(seconds)
+    total = Spent()
+    for contract in contracts.all_of("marts"):
+        target = quote(str(room / f"{contract.name}-mart.parquet"))
+        total += spent(con.execute, f'COPY marts."{contract.name}" TO {target} (FORMAT parquet, COMPRESSION zstd)')
+    return total
 
 
 def _matrix(history: Interactions, config: Config) -> sp.csr_matrix:

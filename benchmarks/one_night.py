@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,6 +20,7 @@ from unittest.mock import patch
 import duckdb
 
 from benchmarks import floors
+from benchmarks.floors import Spent, spent
 from flows.nightly import Night, night
 from tasks.recommenders import Floats, Interactions
 from tasks.recommenders.als import Als
@@ -29,25 +29,26 @@ from tasks.settings import Config, Run, open_run
 
 @dataclass
 class Seen:
-    """What was measured on the way, in seconds."""
+    """What was measured on the way."""
 
-    steps: dict[str, float] = field(default_factory=dict)
-    ours: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, Spent] = field(default_factory=dict)
+    ours: dict[str, Spent] = field(default_factory=dict)
     """By part of the job, the whole night's."""
-    floors: dict[str, float] = field(default_factory=dict)
+    floors: dict[str, Spent] = field(default_factory=dict)
     """The same parts, each as often as the job needs it."""
     often: dict[str, float] = field(default_factory=dict)
     """How often that is."""
-    top_k: dict[str, float] = field(default_factory=dict)
+    top_k: dict[str, Spent] = field(default_factory=dict)
     """Everybody once: see `floors.top_k`."""
     fitted: list[Interactions] = field(default_factory=list)
     """What ALS was fitted on, each time."""
     scored: int = 0
     """People whom ALS scored, each time counted."""
 
-    def note(self, part: str, ours: float, floor: float, often: float = 1) -> None:
-        for sums, more in ((self.ours, ours), (self.floors, floor), (self.often, often)):
-            sums[part] = sums.get(part, 0) + more
+    def note(self, part: str, ours: Spent, floor: Spent, often: float = 1) -> None:
+        self.ours[part] = self.ours.get(part, Spent()) + ours
+        self.floors[part] = self.floors.get(part, Spent()) + floor
+        self.often[part] = self.often.get(part, 0) + often
 
 
 def measure(run: Run, *, beside_floors: bool) -> dict[str, Any]:
@@ -55,9 +56,7 @@ def measure(run: Run, *, beside_floors: bool) -> dict[str, Any]:
     seen = Seen()
 
     def step(name: str, do: Callable[..., None], *given: Any) -> None:
-        began = time.perf_counter()
-        do(*given)
-        seen.steps[name] = time.perf_counter() - began
+        seen.steps[name] = spent(do, *given)
         if beside_floors and name in FLOORS:
             with given[0].open() as con:
                 FLOORS[name](name, con, given[0], seen)
@@ -69,14 +68,18 @@ def measure(run: Run, *, beside_floors: bool) -> dict[str, Any]:
     return {
         "rows_in": summary["ingest"]["rows_in"],
         "content_hash": summary["content_hash"],
+        "total": sum(seen.steps.values(), Spent()),
         "steps": seen.steps,
-        "total": sum(seen.steps.values()),
         "peak_rss_mb": summary["peak_rss_mb"],
         "ours": seen.ours,
         "floors": seen.floors,
         "often": seen.often,
         "top_k": seen.top_k,
     }
+
+
+def as_json(found: dict[str, Any]) -> str:
+    return json.dumps(found, default=asdict)
 
 
 def _ingest(name: str, con: duckdb.DuckDBPyConnection, tonight: Night, seen: Seen) -> None:
@@ -90,7 +93,7 @@ def _check(name: str, con: duckdb.DuckDBPyConnection, tonight: Night, seen: Seen
 
 def _train(name: str, con: duckdb.DuckDBPyConnection, tonight: Night, seen: Seen) -> None:
     for history in seen.fitted:
-        seen.note("als", 0, floors.fit_implicit(history, tonight.run.config))
+        seen.note("als", Spent(), floors.fit_implicit(history, tonight.run.config))
 
 
 def _recommend(name: str, con: duckdb.DuckDBPyConnection, tonight: Night, seen: Seen) -> None:
@@ -125,11 +128,10 @@ def _watched(seen: Seen) -> Iterator[None]:
     fit, score = Als.fit, Als.score
 
     def fit_and_note(history: Interactions, config: Config) -> Als:
-        with floors.clock() as seconds:
-            model = fit(history, config)
-        seen.note("als", sum(seconds), 0, 0)
+        models: list[Als] = []
+        seen.note("als", spent(lambda: models.append(fit(history, config))), Spent(), 0)
         seen.fitted.append(history)
-        return model
+        return models[0]
 
     def score_and_note(self: Als, block: Interactions) -> Floats:
         seen.scored += len(block)
@@ -147,7 +149,7 @@ def main() -> None:
     parser.add_argument("--floors", action="store_true", help="run each floor after its step")
     given = parser.parse_args()
     run = open_run(landing=given.landing, lake=given.lake, as_of=given.as_of)
-    print(json.dumps(measure(run, beside_floors=given.floors)))
+    print(as_json(measure(run, beside_floors=given.floors)))
 
 
 if __name__ == "__main__":
