@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import privacy
 from tasks.errors import TailorbirdError
 
 # Before Prefect is imported: a start-up limit that a cold machine can keep, no telemetry, and no log of what goes
@@ -37,6 +38,8 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Measure against public data.", no_args_is_help=True)
 app.add_typer(bench, name="benchmark")
+
+privacy.register(app)
 
 Landing = Annotated[str, typer.Option(envvar="TAILORBIRD_LANDING", help="Folder or URL of the landed files.")]
 Lake = Annotated[Path, typer.Option(envvar="TAILORBIRD_LAKE", help="Folder of the lake.")]

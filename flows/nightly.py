@@ -26,6 +26,7 @@ from tasks import (
     contracts,
     features,
     gates,
+    hiding,
     history,
     ingest,
     lake,
@@ -84,34 +85,40 @@ def night(run: Run, step: Step = plainly, *, wait: float = 0) -> Summary:
         ConflictError: another run holds the lock.
         MissingInputError: there is no landing folder.
     """
-    began = time.perf_counter()
     with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
-        tonight = Night(run, room)
-        do = timed(step, tonight.seconds)
-        try:
-            do("sweep", sweep, tonight)
-            do("ingest", ingest_landing, tonight)
-            do("check landing", check_landing, tonight)
-            do("open history", open_history, tonight)
-            if tonight.items:
-                for table in sql.order("features"):
-                    do(f"build features.{table}", build_feature, tonight, table)
-                do("check features", check_features, tonight)
-                do("train", train, tonight)
-                do("recommend", recommend, tonight)
-                do("build marts", build_marts, tonight)
-                do("check marts", check_marts, tonight)
-                do("publish", publish, tonight)
-                do("prune", prune, tonight)
-        except TailorbirdError as problem:
-            tonight.why = str(problem)
-            problem.summary = _close(tonight, began)
-            raise
-        return _close(tonight, began)
+        return under_lock(run, room, step)
+
+
+def under_lock(run: Run, room: Path, step: Step = plainly) -> Summary:
+    """`night`, for whoever holds the lock and has a private room already."""
+    began = time.perf_counter()
+    tonight = Night(run, room)
+    do = timed(step, tonight.seconds)
+    try:
+        do("sweep", sweep, tonight)
+        do("ingest", ingest_landing, tonight)
+        do("check landing", check_landing, tonight)
+        do("open history", open_history, tonight)
+        if tonight.items:
+            for table in sql.order("features"):
+                do(f"build features.{table}", build_feature, tonight, table)
+            do("check features", check_features, tonight)
+            do("train", train, tonight)
+            do("recommend", recommend, tonight)
+            do("build marts", build_marts, tonight)
+            do("check marts", check_marts, tonight)
+            do("publish", publish, tonight)
+            do("prune", prune, tonight)
+    except TailorbirdError as problem:
+        tonight.why = str(problem)
+        problem.summary = _close(tonight, began)
+        raise
+    return _close(tonight, began)
 
 
 def sweep(tonight: Night) -> None:
     publication.sweep(tonight.run.lake)
+    hiding.cleanse(tonight.run.lake, tonight.run.config)
 
 
 def ingest_landing(tonight: Night) -> None:
@@ -188,6 +195,7 @@ def publish(tonight: Night) -> None:
 
 def prune(tonight: Night) -> None:
     publication.prune(tonight.run.lake, tonight.run.config)
+    hiding.purge(tonight.run.lake, tonight.run.config)
 
 
 def _close(tonight: Night, began: float) -> Summary:

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
 
-from tasks import cleaning, contracts, lake, landing, ledger, parse
+from tasks import cleaning, contracts, lake, landing, ledger, parse, suppression, tombstones
 from tasks.contracts import Contract
-from tasks.errors import BlockedError
+from tasks.errors import BlockedError, ConfigurationError
 from tasks.landing import Landed, LandedFile
 from tasks.ledger import Entry, Ingested
 from tasks.receipt import Received, receive
 from tasks.records import RejectedError
 from tasks.report import track
 from tasks.settings import Run
+from tasks.tombstones import Tombstones
 
 # Rows taken through the cleaning SQL at once: bounds the scratch space, never changes a result.
 BATCH_ROWS = 2_000_000
@@ -50,22 +52,30 @@ def ingest(connection: duckdb.DuckDBPyConnection, run: Run, room: Path) -> Inges
         MissingInputError: there is no landing folder.
         BlockedError: rows do not add up, or history has to be rebuilt from landing files that are gone.
     """
+    erased = tombstones.read(run.lake)
+    report = Ingested()
+    with workspace(connection):
+        for contract in contracts.all_of("landing"):
+            manifest = lake.read_manifest(run.lake, contract.name)
+            lake.sweep_table(run.lake, contract.name, manifest)
+            _ingest_table(connection, run, room, contract, manifest, erased, report)
+    report.ignored_folders += landing.unknown_tables(run.landing, contracts.names("landing"))
+    if report.residual:
+        raise BlockedError(f"ingest: {report.residual} rows are unaccounted for; nothing was published")
+    return report
+
+
+@contextmanager
+def workspace(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """The catalogue `ingest`, in which landed files are read."""
     # In memory, spilling to scratch: a file would be synced once per landed file.
     connection.execute("ATTACH ':memory:' AS ingest")
     # Nothing in memory is recovered: tidying up after each file took as long as parsing it.
     connection.execute("SET checkpoint_threshold = '1TB'")
     cleaning.code_tables(connection)
-    report = Ingested()
-    for contract in contracts.all_of("landing"):
-        manifest = lake.read_manifest(run.lake, contract.name)
-        lake.sweep_table(run.lake, contract.name, manifest)
-        _ingest_table(connection, run, room, contract, manifest, report)
-    report.ignored_folders += landing.unknown_tables(run.landing, contracts.names("landing"))
+    yield
     connection.execute("DETACH ingest")
     connection.execute("RESET checkpoint_threshold")
-    if report.residual:
-        raise BlockedError(f"ingest: {report.residual} rows are unaccounted for; nothing was published")
-    return report
 
 
 def open_history(connection: duckdb.DuckDBPyConnection, run: Run) -> dict[str, int]:
@@ -79,6 +89,7 @@ def _ingest_table(
     room: Path,
     contract: Contract,
     manifest: lake.Manifest,
+    erased: Tombstones | None,
     report: Ingested,
 ) -> None:
     zone = ZoneInfo(run.config.run.timezone)
@@ -87,11 +98,11 @@ def _ingest_table(
     report.ignored_folders += found.ignored
     taken = {e["file"]: e for e in manifest.ledger if e["status"] == "accepted"}
     cut = max([run.as_of, *(ledger.order_of(e, zone)[0] for e in taken.values())])
-    why = _reason_to_redo(law, manifest, found, taken)
+    why = _reason_to_redo(law, manifest, found, taken) or _erased_since(connection, run, contract, manifest, erased)
     new = [f for f in found.files if f.path not in taken]
     reading, rejected = _Reading(contract), list[Entry]()
     if why is None:
-        reading, rejected = _read(connection, run, room, contract, new)
+        reading, rejected = read(connection, run, room, contract, new)
         newest = max((ledger.order_of(e, zone) for e in taken.values()), default=None)
         late = [f for f in reading.files if newest is not None and landing.order(f) < newest]
         why = f"{late[0].path} arrived after later files had been taken in" if late else None
@@ -105,12 +116,13 @@ def _ingest_table(
                 f"is {gone[0]}; bring them back, or land the data under a later date"
             )
         manifest = lake.Manifest()
-        reading, rejected = _read(connection, run, room, contract, found.files)
+        reading, rejected = read(connection, run, room, contract, found.files)
     rejected += [ledger.entry(f, "", 0, 0, "missing") for f in found.missing]
     # The running month, also where an earlier day is run again.
     month = max([run.label, *(e["landing"] for e in taken.values())])[: len("2011-11")]
     stored = []
     if reading.entries:
+        suppression.suppress(connection, contract, erased)
         _classify(connection, run, contract, manifest)
         ledger.count(connection, contract, reading.entries)
         stored = _store(connection, run, contract, month)
@@ -119,7 +131,7 @@ def _ingest_table(
     unseen = [e for e in manifest.ledger if e["status"] == "rejected" and ledger.order_of(e, zone)[0] > run.as_of]
     kept = tuple(sorted(accepted + rejected + unseen, key=lambda e: (*ledger.order_of(e, zone), e["status"])))
     files = _compact(connection, run, contract, [*manifest.files, *stored], month)
-    fresh = lake.Manifest(law, tuple(files), kept)
+    fresh = lake.Manifest(law, tuple(files), kept, erased.epoch if erased else 0)
     if fresh != manifest:
         lake.commit_manifest(run.lake, contract.name, fresh)
     ledger.add_up(report, reading.entries, rejected)
@@ -143,7 +155,34 @@ def _reason_to_redo(law: str, manifest: lake.Manifest, found: Landed, taken: dic
     return None
 
 
-def _read(
+def _erased_since(
+    connection: duckdb.DuckDBPyConnection,
+    run: Run,
+    contract: Contract,
+    manifest: lake.Manifest,
+    erased: Tombstones | None,
+) -> str | None:
+    """Why history has to be rebuilt without people who were erased since it was written, if so.
+
+    Raises:
+        ConfigurationError: it knows of erasures that the ledger does not.
+    """
+    epoch = erased.epoch if erased else 0
+    if manifest.epoch > epoch:
+        raise ConfigurationError(
+            f"{tombstones.folder_of(run.lake)}: the ledger of erasures is gone or older than history/{contract.name}; "
+            "restore it. Nothing may run without knowing who was erased"
+        )
+    if erased is None or manifest.epoch == epoch:
+        return None
+    return (
+        "it held people who were erased"
+        if suppression.remains(connection, run.lake, contract, manifest, erased)
+        else None
+    )
+
+
+def read(
     connection: duckdb.DuckDBPyConnection, run: Run, room: Path, contract: Contract, files: Sequence[LandedFile]
 ) -> tuple[_Reading, list[Entry]]:
     """Verify, parse and clean `files` into `ingest.clean`; returns what was read, and entries for rejected files."""

@@ -62,6 +62,8 @@ class Manifest:
     files: tuple[StoredFile, ...] = ()
     ledger: tuple[dict[str, Any], ...] = field(default=())
     """One entry per landed file, in the order in which the files were taken."""
+    epoch: int = 0
+    """The newest erasures that have been applied to it."""
 
 
 @contextmanager
@@ -178,6 +180,7 @@ def read_manifest(lake: Path, table: str) -> Manifest:
             contract=content["contract"],
             files=tuple(StoredFile(**entry) for entry in content["files"]),
             ledger=tuple(content["ledger"]),
+            epoch=content.get("epoch", 0),
         )
     except (ValueError, KeyError, TypeError):
         raise BlockedError(f"{file}: is damaged; restore it, or delete the folder to ingest the table anew") from None
@@ -186,7 +189,13 @@ def read_manifest(lake: Path, table: str) -> Manifest:
 def commit_manifest(lake: Path, table: str, manifest: Manifest) -> None:
     """Make `manifest` the table's history, then let go of the files that it no longer names."""
     files = sorted(manifest.files, key=lambda f: (f.store, f.bucket, f.period, f.name))
-    content = {"contract": manifest.contract, "files": [asdict(f) for f in files], "ledger": list(manifest.ledger)}
+    content: dict[str, Any] = {
+        "contract": manifest.contract,
+        "files": [asdict(f) for f in files],
+        "ledger": list(manifest.ledger),
+    }
+    if manifest.epoch:
+        content["epoch"] = manifest.epoch
     folder = lake / "history" / table
     folder.mkdir(parents=True, exist_ok=True)
     for place in {path_of(lake, table, f).parent for f in files}:

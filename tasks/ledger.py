@@ -101,6 +101,10 @@ def count(connection: duckdb.DuckDBPyConnection, contract: Contract, entries: li
         entry = entries[number - 1]
         entry["quarantined"] += count
         entry["reasons"][reason] = count
+    for number, count in connection.execute(
+        "SELECT file_no, count(*) FROM ingest.suppressed GROUP BY ALL ORDER BY ALL"
+    ).fetchall():
+        entries[number - 1]["suppressed"] = count
     for entry in entries:
         counted = entry["accepted"] + entry["quarantined"] + entry["duplicates"] + entry["suppressed"]
         if counted != entry["rows_in"]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import duckdb
 
-from tasks import content, contracts, gates, serving, shelf
+from tasks import content, contracts, gates, serving, shelf, tombstones
 from tasks.contracts import Contract
 from tasks.errors import BlockedError, ConfigurationError
 from tasks.lake import bucket_count, connect, sync_folder
@@ -86,13 +86,15 @@ def publish(
             content_hash = content.hash_of(chosen, parts)
             name = f"{run.label}-{content_hash[:12]}"
             home = run.lake / "publications" / name
-            facts = {
+            facts: dict[str, Any] = {
                 "publication": name,
                 "as_of": run.label,
                 "cut": run.as_of.astimezone(UTC).isoformat(),
                 "content_hash": content_hash,
                 "views": dict(serving.ratio_views() if views is None else views),
             }
+            if (erased := tombstones.read(run.lake)) and erased.epoch:
+                facts["epoch"] = erased.epoch
             fresh = not shelf.intact(home)
             if fresh:
                 _build(con, run, home, chosen, parts, facts)

@@ -13,6 +13,9 @@ from typing import Any
 from tasks import serving
 from tasks.lake import sha256, sync_folder, write_atomically
 
+# Beside a manifest: another publication stands in its place, and only readers who hold it open still see it.
+SUPERSEDED = "superseded"
+
 
 def current(lake: Path) -> str | None:
     """The id that the pointer names, whether or not that publication is still there."""
@@ -22,6 +25,20 @@ def current(lake: Path) -> str | None:
 
 def folders(lake: Path) -> list[Path]:
     """Every publication's folder, finished or not; what is being built or thrown away has a dot before its name."""
+    return [f for f in _all(lake) if not (f / SUPERSEDED).exists()]
+
+
+def superseded(lake: Path) -> list[tuple[Path, float]]:
+    """Folders that nobody may choose any more, and since when (seconds since 1970)."""
+    return [(f, (f / SUPERSEDED).stat().st_mtime) for f in _all(lake) if (f / SUPERSEDED).exists()]
+
+
+def supersede(folder: Path) -> None:
+    """Take the publication out of everybody's choice; readers who hold it open keep it."""
+    write_atomically(folder / SUPERSEDED, b"")
+
+
+def _all(lake: Path) -> list[Path]:
     home = lake / "publications"
     return sorted(f for f in home.iterdir() if f.is_dir() and not f.name.startswith(".")) if home.is_dir() else []
 

@@ -250,7 +250,7 @@ def test_a_file_beyond_the_limit_is_rejected_before_it_is_read_whole(place: Plac
     place.land(f"{DAY}/a.csv", GOOD)
     run = place.run("2011-10-31")
     (landed,) = landing.find(run.landing, "events", ZoneInfo("UTC"), run.as_of).files
-    small = settings.LandingSettings(max_file_bytes=10, max_expansion=2, max_line_bytes=100)
+    small = settings.LandingSettings(max_file_bytes=10, max_expansion=2, max_line_bytes=100, erase="rewrite")
 
     with pytest.raises(RejectedError, match="too_large"):
         receipt.receive(landed, place.root, small)

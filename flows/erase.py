@@ -1,0 +1,323 @@
+"""Erasure: people who asked to be forgotten are, exactly: the lake becomes what it would be had they never been there.
+
+Every step finds out for itself what there is to do and does nothing twice, so a killed run is repeated from the start;
+what a request's person had is counted once, before anything goes. The last write of a request is its receipt.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from prefect import flow
+
+from flows import nightly
+from flows.steps import Step, as_task, plainly, timed
+from tasks import contracts as laws
+from tasks import erasure, hiding, ingest, lake, proof, scan, shelf, suppression, tombstones, withdrawal
+from tasks.errors import BlockedError, ConfigurationError, MissingInputError
+from tasks.report import Summary
+from tasks.settings import Run, open_run
+from tasks.tombstones import Ledger, Request, Tombstones
+
+
+@dataclass
+class Pass:
+    """What the steps of one pass over all open requests find out."""
+
+    run: Run
+    room: Path
+    ledger: Ledger
+    chosen: list[Request]
+    erased: Tombstones
+    hidden: list[str] = field(default_factory=list)
+    withdrawn: dict[str, int] = field(default_factory=dict)
+    rebuilt: str | None = None
+    waiting: int = 0
+    looked_at: list[str] = field(default_factory=list)
+    later_life: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[str]:
+        return sorted({name for request in self.chosen for name in request.ids})
+
+
+def erase(
+    run: Run, step: Step = plainly, *, request: str | None = None, dry_run: bool = False, wait: float = 0
+) -> Summary:
+    """Serve every verified request to be erased, or only `request`, in one pass.
+
+    Args:
+        run: landing, lake and settings; publications keep their own as_of.
+        step: how each step is run.
+        request: an opaque id.
+        dry_run: count and change nothing but the list of requests.
+        wait: seconds to wait for another run's lock.
+
+    Raises:
+        BlockedError: the rebuild was stopped, or a trace was found; repeat when that is mended. Nobody who was hidden
+            comes back meanwhile.
+        ConfigurationError: the ledger's key is not here, or there is no such request.
+        ConflictError: another run holds the lock.
+    """
+    began = time.perf_counter()
+    if not run.lake.is_dir():
+        raise MissingInputError(f"{run.lake}: no lake here; check --lake")
+    with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
+        landed = _landed(run, room)
+        with tombstones.opened(run.lake, create=bool(landed)) as ledger:
+            if ledger is None:
+                return _summary([], "nothing_to_do", {}, began)
+            for asked in landed:
+                tombstones.receive(
+                    ledger, asked.kind, asked.person, asked.requested_at, called=asked.called, verified=asked.verified
+                )
+            chosen = _chosen(ledger, request)
+            if not chosen:
+                return _summary([], "nothing_to_do", {}, began)
+            this = Pass(_as_served(run), room, ledger, chosen, tombstones.tombstones(ledger))
+            if dry_run:
+                return _summary(chosen, "dry_run", _would_go(this), began)
+            do = timed(step, this.seconds)
+            do("inventory", take_inventory, this)
+            do("hide", hide, this)
+            do("rewrite", rewrite, this)
+            # The champion is trained anew here, before anything is published from it.
+            do("rebuild", rebuild, this, step)
+            do("purge", purge, this)
+            if this.waiting:
+                return _summary(chosen, "waiting", {}, began, this)
+            do("scan", look_again, this)
+            do("receipts", write_receipts, this)
+            done = [r for r in tombstones.requests(ledger) if r.request in {c.request for c in chosen}]
+            return _summary(done, "done", {}, began, this)
+
+
+def take_inventory(this: Pass) -> None:
+    """Bury them, with all their ids and sessions, and count what there is of them."""
+    tombstones.begin(this.ledger, this.chosen, "inventory")
+    with _workspace(this) as con:
+        people = erasure.linked(con, this.run, this.room)
+        for request in this.chosen:
+            ids = set[str]().union(*(people.get(name, {name}) for name in request.ids))
+            tombstones.name(this.ledger, request.request, ids)
+            tombstones.bury(this.ledger, request.request, request.requested_at, "user", ids)
+        _reload(this)
+        found = erasure.survey(con, this.run, this.room, this.erased)
+        counts = found.counts
+        while _bury_sessions(this, found):
+            found = erasure.survey(con, this.run, this.room, this.erased)
+            counts = found.counts
+    for named, places in hiding.held(this.run.lake, this.run.config, this.erased).items():
+        counts[named] = counts.get(named, Counter()) + places
+    for request in this.chosen:
+        tombstones.count(this.ledger, request.request, counts.get(request.request, {}))
+
+
+def hide(this: Pass) -> None:
+    tombstones.begin(this.ledger, this.chosen, "hidden")
+    this.hidden = hiding.hide(this.run.lake, this.run.config, this.erased)
+
+
+def rewrite(this: Pass) -> None:
+    """Landing, where it is ours to change, then history and quarantine from it."""
+    tombstones.begin(this.ledger, this.chosen, "rewritten")
+    if this.run.config.landing.erase == "rewrite":
+        withdrawal.settle(this.run.landing, laws.names("landing"))
+        with _workspace(this) as con:
+            found = erasure.survey(con, this.run, this.room, this.erased)
+        this.withdrawn = erasure.withdraw(this.run, found, this.erased)
+    with _opened(this) as con:
+        ingest.ingest(con, this.run, this.room)
+
+
+def rebuild(this: Pass, step: Step) -> None:
+    """The served publication again, from what there is now."""
+    tombstones.begin(this.ledger, this.chosen, "published")
+    if shelf.current(this.run.lake) is None:
+        return
+    _tidy(this.room)
+    this.rebuilt = nightly.under_lock(this.run, this.room, step)["publication"]
+    hiding.retire(this.run.lake)
+
+
+def purge(this: Pass) -> None:
+    tombstones.begin(this.ledger, this.chosen, "purged")
+    this.waiting = hiding.purge(this.run.lake, this.run.config)
+
+
+def look_again(this: Pass) -> None:
+    """Nothing of them may be left, by the door's own rule and byte by byte.
+
+    Raises:
+        BlockedError: something is.
+    """
+    tombstones.begin(this.ledger, this.chosen, "scanned")
+    with _workspace(this) as con:
+        left = 0
+        for contract in laws.all_of("landing"):
+            manifest = replace(lake.read_manifest(this.run.lake, contract.name), epoch=0)
+            left += suppression.remains(con, this.run.lake, contract, manifest, this.erased)
+        this.later_life = erasure.lives(con, this.run, this.ids)
+    _tidy(this.room)
+    places: dict[str, int] = {}
+    if not this.later_life:
+        keep_landing = this.run.config.landing.erase == "suppress"
+        nowhere = this.room / "nothing"
+        places = scan.scan(
+            nowhere if keep_landing else Path(this.run.landing), this.run.lake, this.ids, with_ledger=False
+        )
+    this.looked_at = sorted(places)
+    where = sorted(place for place, hits in places.items() if hits)
+    if left or where:
+        raise BlockedError(
+            f"erase: a trace was left: {left} rows in history or quarantine, bytes in {', '.join(where) or 'no file'}; "
+            "no receipt was written; look at `tailorbird scan`, then run erase again"
+        )
+
+
+def write_receipts(this: Pass) -> None:
+    for request in this.chosen:
+        (mine,) = [r for r in tombstones.requests(this.ledger) if r.request == request.request]
+        earlier = [r.receipt for r in tombstones.requests(this.ledger) if r.person == mine.person and r.receipt]
+        if earlier and not mine.inventory:
+            # Asked again with nothing left to take: the same answer, after the same proof.
+            tombstones.close(this.ledger, mine.request, earlier[-1])
+            continue
+        limits = []
+        if this.run.config.landing.erase == "suppress":
+            limits.append("landed files, which are not ours to change: nothing reads the person's lines any more")
+        if this.later_life:
+            limits.append("events since the request, which were accepted")
+        facts = {
+            "request": mine.request,
+            "kind": "erase",
+            "erased_at": mine.requested_at.isoformat(),
+            "finished_at": datetime.now(UTC).isoformat(),
+            "found": mine.inventory or {},
+            "publications": [folder.name for folder in shelf.folders(this.run.lake)],
+            "current": shelf.current(this.run.lake),
+            "scanned": {"version": scan.VERSION, "places": this.looked_at, "hits": 0},
+            "remains": ["a keyed tombstone per id and session", "this receipt"],
+            "limits": limits,
+        }
+        tombstones.close(this.ledger, mine.request, proof.sign(this.ledger.keys[0], facts))
+
+
+def _tidy(room: Path) -> None:
+    """Empty the private room: what was read on the way names people."""
+    for thing in room.iterdir():
+        if thing.is_dir():
+            shutil.rmtree(thing)
+        else:
+            thing.unlink()
+
+
+def _landed(run: Run, room: Path) -> list[erasure.Asked]:
+    with lake.connect(room / "erase.duckdb", run.config) as con, ingest.workspace(con):
+        return erasure.asked(con, run, room)
+
+
+def _chosen(ledger: Ledger, request: str | None) -> list[Request]:
+    known = tombstones.requests(ledger)
+    if request is not None and request not in {r.request for r in known}:
+        raise ConfigurationError("--request: there is no such request; see `tailorbird request --list`")
+    return [
+        r for r in known if r.kind == "erase" and r.state not in ("received", "done") and request in (None, r.request)
+    ]
+
+
+def _as_served(run: Run) -> Run:
+    """The run of the served publication, so that its rebuild is compared like with like."""
+    here = shelf.current(run.lake)
+    manifest = shelf.read_manifest(run.lake / "publications" / here) if here else None
+    if manifest is None:
+        return run
+    return replace(run, as_of=datetime.fromisoformat(manifest["cut"]), label=manifest["as_of"])
+
+
+def _would_go(this: Pass) -> dict[str, int]:
+    """What an erasure would find, per place."""
+    with _workspace(this) as con:
+        people = erasure.linked(con, this.run, this.room)
+        ids = {r.request: set[str]().union(*(people.get(name, {name}) for name in r.ids)) for r in this.chosen}
+        imagined = tombstones.imagine(this.ledger, ids, {r.request: r.requested_at for r in this.chosen})
+        counts = erasure.survey(con, this.run, this.room, imagined).counts
+    for request, places in hiding.held(this.run.lake, this.run.config, imagined).items():
+        counts[request] = counts.get(request, Counter()) + places
+    total: dict[str, int] = {}
+    for places in counts.values():
+        for place, rows in places.items():
+            total[place] = total.get(place, 0) + rows
+    return dict(sorted(total.items()))
+
+
+def _bury_sessions(this: Pass, found: erasure.Survey) -> bool:
+    """Bury the sessions that were found; whether there were new ones."""
+    before = this.erased.epoch
+    for (request, erased_at), sessions in sorted(found.sessions.items()):
+        tombstones.bury(this.ledger, request, erased_at, "session", sessions)
+    _reload(this)
+    return this.erased.epoch > before
+
+
+def _reload(this: Pass) -> None:
+    this.erased = tombstones.tombstones(this.ledger)
+    chosen = {r.request for r in this.chosen}
+    this.chosen = [r for r in tombstones.requests(this.ledger) if r.request in chosen]
+
+
+@contextmanager
+def _opened(this: Pass) -> Iterator[duckdb.DuckDBPyConnection]:
+    with lake.connect(this.room / "erase.duckdb", this.run.config) as con:
+        yield con
+
+
+@contextmanager
+def _workspace(this: Pass) -> Iterator[duckdb.DuckDBPyConnection]:
+    with _opened(this) as con, ingest.workspace(con):
+        yield con
+
+
+def _summary(
+    requests: Sequence[Request], status: str, found: dict[str, int], began: float, this: Pass | None = None
+) -> Summary:
+    summary: dict[str, Any] = {
+        "status": status,
+        "requests": {r.request: r.state for r in requests},
+        "found": found,
+        "seconds": {**(this.seconds if this else {}), "total": round(time.perf_counter() - began, 3)},
+    }
+    if this:
+        summary |= {
+            "hidden": this.hidden,
+            "withdrawn_files": len(this.withdrawn),
+            "rebuilt": this.rebuilt,
+            "waiting_publications": this.waiting,
+        }
+    return summary
+
+
+@flow(name="erase", persist_result=False)
+def erase_flow(
+    landing: str,
+    lake: str,
+    request: str | None = None,
+    config: str | None = None,
+    dry_run: bool = False,
+    wait: float = 0,
+) -> Summary:
+    """Erasure as a Prefect flow; `request` is opaque, and nothing else names anybody."""
+    if not landing or not lake:
+        raise ConfigurationError("erase: landing and lake must be named; see the deployment's parameters")
+    run = open_run(landing=landing, lake=Path(lake), config=Path(config) if config else None)
+    return erase(run, as_task, request=request, dry_run=dry_run, wait=wait)

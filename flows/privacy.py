@@ -1,0 +1,190 @@
+"""The command line of people's rights: ask, erase, scan, receipts. No id of a person ever stands on a command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasks.errors import BlockedError, ConfigurationError, MissingInputError
+
+receipts = typer.Typer(help="Receipts of erasure.", no_args_is_help=True)
+
+Landing = Annotated[str, typer.Option(envvar="TAILORBIRD_LANDING", help="Folder or URL of the landed files.")]
+Lake = Annotated[Path, typer.Option(envvar="TAILORBIRD_LAKE", help="Folder of the lake.")]
+Settings = Annotated[Path | None, typer.Option("--config", help="A settings file; see `tailorbird config`.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Users = Annotated[str, typer.Option(help="File with one id per line; - reads standard input.")]
+
+
+class Kind(StrEnum):
+    ERASE = "erase"
+
+
+class Expectation(StrEnum):
+    PRESENT = "present"
+    ABSENT = "absent"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command(epilog="Example: tailorbird request --lake lake --kind erase --user-file ids.txt")(request)
+    app.command(epilog="Example: tailorbird erase --landing landing --lake lake --dry-run")(erase)
+    app.command(epilog="Example: tailorbird scan --landing landing --lake lake --user-file ids.txt --json")(scan)
+    app.add_typer(receipts, name="receipt")
+
+
+def request(
+    lake: Lake,
+    kind: Annotated[Kind, typer.Option(help="What is asked for.")] = Kind.ERASE,
+    user_file: Annotated[str | None, typer.Option(help="File with one id per line; - reads standard input.")] = None,
+    requested_at: Annotated[str | None, typer.Option(help="ISO 8601 instant with its offset; by default now.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show every request instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Enter requests, verified by you, and print their opaque ids; or list them."""
+    from tasks import tombstones
+
+    if not lake.is_dir():
+        raise MissingInputError(f"{lake}: no lake here; check --lake")
+    if list_ == (user_file is not None):
+        raise ConfigurationError("request: give either --user-file or --list")
+    if user_file is not None:
+        people, moment = _people(user_file), _moment(requested_at)
+        with tombstones.opened(lake, create=True) as ledger:
+            assert ledger is not None
+            made = [tombstones.receive(ledger, kind.value, one, moment) for one in people]
+        _show({"requests": made}, as_json, made)
+        return
+    with tombstones.opened(lake) as ledger:
+        known = tombstones.requests(ledger) if ledger else []
+    now = datetime.now(UTC)
+    told = [
+        {
+            "request": r.request,
+            "kind": r.kind,
+            "state": r.state,
+            "requested_at": r.requested_at.isoformat(),
+            "days_open": None if r.state == "done" else max(0, (now - r.requested_at).days),
+        }
+        for r in known
+    ]
+    _show(
+        {"requests": told},
+        as_json,
+        [
+            f"{t['request']}  {t['kind']:<8} {t['state']:<10} {t['requested_at']}"
+            + ("" if t["days_open"] is None else f"  open for {t['days_open']} days")
+            for t in told
+        ],
+    )
+
+
+def erase(
+    landing: Landing,
+    lake: Lake,
+    request: Annotated[str | None, typer.Option(help="Only this request; by default every verified one.")] = None,
+    config: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what there is; change nothing.")] = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for another run's lock.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Forget everybody who asked for it, prove it, and sign a receipt."""
+    from flows.erase import erase_flow
+
+    summary = erase_flow(landing, str(lake), request, str(config) if config else None, dry_run, wait)
+    lines = [f"{one}  {state}" for one, state in summary["requests"].items()]
+    lines += [f"{place:<48} {rows:>10,}" for place, rows in summary["found"].items()]
+    _show(summary, as_json, [f"erase: {summary['status']}", *lines])
+
+
+def scan(
+    landing: Landing,
+    lake: Lake,
+    user_file: Users,
+    expect: Annotated[Expectation, typer.Option(help="What must hold for exit code 0.")] = Expectation.ABSENT,
+    as_json: Json = False,
+) -> None:
+    """Look for traces of people in landing, lake, ledger, Prefect's home and temporary files; never says whose."""
+    from tasks import scan as scanner
+
+    if not lake.is_dir():
+        raise MissingInputError(f"{lake}: no lake here; check --lake")
+    prefect = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
+    temporary = [p for p in Path(tempfile.gettempdir()).glob("tailorbird*") if p.is_dir()]
+    others = [("prefect", prefect), *(("temp", p) for p in temporary)]
+    places = scanner.scan(Path(landing), lake, _people(user_file), others)
+    holds = scanner.present(places) if expect is Expectation.PRESENT else not any(places.values())
+    _show(
+        {"expect": expect.value, "holds": holds, "version": scanner.VERSION, "places": places},
+        as_json,
+        [f"{place:<60} {hits:>8,}" for place, hits in places.items()],
+    )
+    if not holds:
+        raise BlockedError(f"scan: not {expect.value} where that was expected; see the places above")
+
+
+@receipts.command(epilog="Example: tailorbird receipt show r-0123456789abcdef --lake lake > receipt.json")
+def show(request: Annotated[str, typer.Argument(help="Opaque id of a request.")], lake: Lake) -> None:
+    """Print the receipt of a request that is done."""
+    from tasks import tombstones
+
+    with tombstones.opened(lake) as ledger:
+        found = [r.receipt for r in tombstones.requests(ledger) if r.request == request] if ledger else []
+    if not found or found[0] is None:
+        raise ConfigurationError("receipt: there is none for this request; see `tailorbird request --list`")
+    print(json.dumps(found[0], indent=1, sort_keys=True))
+
+
+@receipts.command(epilog="Example: tailorbird receipt verify receipt.json --lake lake")
+def verify(file: Annotated[Path, typer.Argument(help="A receipt.")], lake: Lake) -> None:
+    """Whether this lake's key signed exactly this receipt; exit code 3 if not."""
+    from tasks import proof, tombstones
+
+    try:
+        receipt = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise MissingInputError(f"{file}: cannot be read") from None
+    except ValueError:
+        raise BlockedError(f"{file}: is no receipt") from None
+    with tombstones.opened(lake) as ledger:
+        if ledger is None or not proof.verifies(receipt, ledger.keys):
+            raise BlockedError(f"{file}: was not signed with this lake's key, or was changed since")
+    print("the receipt is as it was signed")
+
+
+def _people(file: str) -> list[str]:
+    """The ids of a file, each once. A line is an id as it stands, byte for byte."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_bytes().decode("utf-8")
+    except OSError:
+        raise MissingInputError("--user-file: cannot be read") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError("--user-file: is not UTF-8") from None
+    found = list(dict.fromkeys(line.removesuffix("\r") for line in text.split("\n") if line.strip()))
+    if not found:
+        raise ConfigurationError("--user-file: holds no id")
+    return found
+
+
+def _moment(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.min
+    if moment.tzinfo is None:
+        raise ConfigurationError("--requested-at: write an ISO 8601 instant with its offset")
+    return moment.astimezone(UTC)
+
+
+def _show(content: Any, as_json: bool, lines: list[str]) -> None:
+    print(json.dumps(content, indent=1, default=str) if as_json else "\n".join(lines))

@@ -1,0 +1,152 @@
+"""Erasure, as seen from the data: who is asked about, what there is of them, and landing without it.
+
+The rule is the door's own (`suppression`): whatever a run would suppress is what is counted here and then taken away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import duckdb
+
+from tasks import contracts, ingest, lake, landing, suppression, withdrawal
+from tasks.hiding import Counts
+from tasks.landing import LandedFile
+from tasks.settings import Run
+from tasks.tombstones import Tombstones
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""A person is erased from files of any date, also of a day that is not over."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it landed, its newest version."""
+
+    called: str
+    person: str
+    kind: str
+    requested_at: datetime
+    verified: bool
+
+
+@dataclass
+class Survey:
+    """What there is of erased people."""
+
+    counts: Counts = field(default_factory=dict)
+    lines: list[tuple[LandedFile, list[int]]] = field(default_factory=list)
+    """Landed files with the records to be withdrawn."""
+    refused: list[LandedFile] = field(default_factory=list)
+    """Landed files that ingest refuses, of which nobody knows what is in them."""
+    sessions: dict[tuple[str, datetime], set[str]] = field(default_factory=lambda: defaultdict(set))
+    """(request, erased_at) → sessions that were theirs."""
+
+    def add(self, place: str, counts: Iterable[tuple[str, int]]) -> None:
+        for request, rows in counts:
+            self.counts.setdefault(request, Counter())[place] += rows
+
+
+def asked(con: duckdb.DuckDBPyConnection, run: Run, room: Path) -> list[Asked]:
+    """Every request that has landed."""
+    contract = contracts.load("landing", "privacy_requests")
+    if not _read(con, run, room, contract.name)[0]:
+        return []
+    rows = con.execute(
+        "SELECT request_id, user_id, kind, epoch_us(requested_at), verified_at IS NOT NULL FROM ingest.clean "
+        "QUALIFY row_number() OVER (PARTITION BY user_id, request_id ORDER BY file_no DESC, row DESC) = 1 "
+        "ORDER BY requested_at, request_id, user_id"
+    ).fetchall()
+    return [Asked(f"{r}\0{u}", u, kind, EPOCH + timedelta(microseconds=us), v) for r, u, kind, us, v in rows]
+
+
+def linked(con: duckdb.DuckDBPyConnection, run: Run, room: Path) -> dict[str, set[str]]:
+    """Id → all ids of the same person, as far as landing or history links them."""
+    contract = contracts.load("landing", "identities")
+    lake.open_table(con, run.lake, contract, FOREVER)
+    pairs = con.execute("SELECT user_id, linked_user_id FROM history.identities").fetchall()
+    if _read(con, run, room, contract.name)[0]:
+        pairs += con.execute("SELECT user_id, linked_user_id FROM ingest.clean").fetchall()
+    people: dict[str, set[str]] = {}
+    for one, other in pairs:
+        both = people.get(one, {one}) | people.get(other, {other})
+        people.update(dict.fromkeys(both, both))
+    return people
+
+
+def survey(con: duckdb.DuckDBPyConnection, run: Run, room: Path, erased: Tombstones) -> Survey:
+    """Look for erased people in landing, history and quarantine."""
+    found = Survey()
+    for contract in contracts.all_of("landing"):
+        if not contract.subject:
+            continue
+        manifest = lake.read_manifest(run.lake, contract.name)
+        if suppression.remains(con, run.lake, contract, manifest, erased):
+            found.add(f"lake/{contract.name}", _per_request(con))
+            _note_sessions(con, found)
+        files, refused = _read(con, run, room, contract.name)
+        found.refused += refused
+        if not files:
+            continue
+        suppression.suppress(con, contract, erased)
+        found.add(f"landing/{contract.name}", _per_request(con))
+        _note_sessions(con, found)
+        doomed = con.execute(
+            "SELECT file_no, list(row ORDER BY row) FROM ingest.suppressed GROUP BY file_no ORDER BY file_no"
+        ).fetchall()
+        found.lines += [(files[number - 1], rows) for number, rows in doomed]
+    return found
+
+
+def lives(con: duckdb.DuckDBPyConnection, run: Run, ids: Iterable[str]) -> bool:
+    """Whether any of `ids` has rows in history, of another life."""
+    for contract in contracts.all_of("landing"):
+        if contract.subject:
+            lake.open_table(con, run.lake, contract, FOREVER)
+            for column in suppression.people_columns(contract):
+                query = f'SELECT count(*) FROM history.{contract.name} WHERE list_contains($ids, "{column}")'
+                ((rows,),) = con.execute(query, {"ids": list(ids)}).fetchall()
+                if rows:
+                    return True
+    return False
+
+
+def withdraw(run: Run, found: Survey, erased: Tombstones) -> dict[str, int]:
+    """Rewrite landing without what the survey found; returns records per landed file."""
+    gone = {}
+    for file, rows in found.lines:
+        withdrawal.withdraw(file, rows)
+        gone[file.path] = len(rows)
+    for file in found.refused:
+        if lines := withdrawal.withdraw_unread(file, erased):
+            gone[file.path] = lines
+    return gone
+
+
+def _read(
+    con: duckdb.DuckDBPyConnection, run: Run, room: Path, table: str
+) -> tuple[list[LandedFile], list[LandedFile]]:
+    """All landed files of a table into `ingest.clean` and `ingest.quarantined`: those read, and those refused."""
+    contract = contracts.load("landing", table)
+    files = landing.find(run.landing, table, ZoneInfo(run.config.run.timezone), FOREVER).files
+    if not files:
+        return [], []
+    reading, rejected = ingest.read(con, run, room, contract, files)
+    refused = {entry["file"] for entry in rejected}
+    return reading.files, [f for f in files if f.path in refused]
+
+
+def _per_request(con: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
+    return con.execute("SELECT request, count(*) FROM ingest.suppressed GROUP BY ALL ORDER BY ALL").fetchall()
+
+
+def _note_sessions(con: duckdb.DuckDBPyConnection, found: Survey) -> None:
+    rows = con.execute("SELECT request, epoch_us(erased_at), id FROM ingest.graves WHERE kind = 'session'").fetchall()
+    for request, us, session in rows:
+        found.sessions[request, EPOCH + timedelta(microseconds=us)].add(session)

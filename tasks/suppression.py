@@ -1,0 +1,161 @@
+"""What the door does not let in: rows of people who were erased, from the time before they were.
+
+One rule for landed rows and for history: a row that names an erased person, and an anonymous row of a session that was
+theirs, dated until the erasure or not dated at all. A faulty record goes if it names one of them anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from tasks import lake
+from tasks.contracts import Contract
+from tasks.tombstones import Kind, Tombstone, Tombstones
+
+SESSION = "session_id"
+# What parts the values of a record that could not be parsed, whatever it was meant to be.
+BETWEEN = re.compile(r"""[\s,;:|"'{}\[\]()=<>\\]+""")
+
+
+def people_columns(contract: Contract) -> list[str]:
+    """The columns that name a person."""
+    return [c.name for c in contract.columns if contract.subject and c.classification == "identifier"]
+
+
+def clock(contract: Contract) -> str:
+    """SQL for the instant that a row speaks of; NULL where the table has none, which is as old as can be."""
+    column = contract.properties.get("occurred", {}).get("column") or contract.properties.get("dated")
+    return f'"{column}"' if column else "NULL::TIMESTAMPTZ"
+
+
+def tokens(record: str) -> set[str]:
+    """Everything in a record that could be somebody's id."""
+    return {*BETWEEN.split(record), *(part.strip(" \t\"'") for part in record.split(","))} - {""}
+
+
+def suppress(con: duckdb.DuckDBPyConnection, contract: Contract, erased: Tombstones | None) -> None:
+    """Take the rows of erased people out of `ingest.clean` and `ingest.quarantined`, into `ingest.suppressed`."""
+    find(con, contract, erased, "ingest.clean", "ingest.quarantined")
+    for table in ("clean", "quarantined"):
+        con.execute(
+            f"DELETE FROM ingest.{table} USING ingest.suppressed AS gone "
+            f"WHERE {table}.file_no = gone.file_no AND {table}.row = gone.row"
+        )
+
+
+def find(
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    erased: Tombstones | None,
+    rows: str,
+    faulty: str | None,
+    since: int = 0,
+) -> None:
+    """`ingest.suppressed` (file_no, row, request) and `ingest.graves` (kind, id, erased_at, request).
+
+    Args:
+        con: with the catalogue `ingest` attached.
+        contract: of the table.
+        erased: everybody who was, if anybody.
+        rows: a relation with file_no, row and the contract's columns.
+        faulty: a relation with file_no, row, subject and record.
+        since: tombstones up to this epoch have been applied already.
+    """
+    con.execute(
+        f"CREATE OR REPLACE TABLE ingest.suppressed AS SELECT file_no, row, '' AS request FROM {rows} LIMIT 0; "
+        "CREATE OR REPLACE TABLE ingest.graves (kind VARCHAR, id VARCHAR, erased_at TIMESTAMPTZ, request VARCHAR)"
+    )
+    if erased is None or erased.epoch <= since or not contract.subject:
+        return
+    people = people_columns(contract)
+    for column in people:
+        _dig(con, erased, "user", f'SELECT DISTINCT "{column}" FROM {rows} WHERE "{column}" IS NOT NULL', since)
+    dated = f"coalesce({clock(contract)} <= erased_at, true)"
+    for column in people:
+        con.execute(
+            f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {rows} AS r "
+            f"JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{column}\" WHERE {dated}"
+        )
+    if SESSION in {c.name for c in contract.columns}:
+        anonymous = f'"{contract.subject}" IS NULL AND {SESSION} IS NOT NULL'
+        con.execute(
+            f"INSERT INTO ingest.graves SELECT DISTINCT 'session', {SESSION}, g.erased_at, g.request FROM {rows} AS r "
+            f"JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{contract.subject}\" "
+            f"WHERE {SESSION} IS NOT NULL AND {dated}"
+        )
+        _dig(con, erased, "session", f"SELECT DISTINCT {SESSION} FROM {rows} WHERE {anonymous}", since)
+        con.execute(
+            f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {rows} AS r "
+            f"JOIN ingest.graves AS g ON g.kind = 'session' AND g.id = r.{SESSION} WHERE {anonymous} AND {dated}"
+        )
+    if faulty:
+        _find_faulty(con, erased, faulty, len(people), since)
+    con.execute(
+        "CREATE OR REPLACE TABLE ingest.suppressed AS "
+        "SELECT file_no, row, min(request) AS request FROM ingest.suppressed GROUP BY ALL"
+    )
+
+
+def remains(con: duckdb.DuckDBPyConnection, folder: Path, contract: Contract, manifest: lake.Manifest,
+            erased: Tombstones) -> int:  # fmt: skip
+    """Rows of erased people in the table's history and quarantine, as `ingest.suppressed` also has them one by one."""
+    stored = _relation(folder, contract, manifest, "history")
+    faulty = _relation(folder, contract, manifest, "quarantine")
+    if stored is None and faulty is None:
+        con.execute("CREATE OR REPLACE TABLE ingest.suppressed AS SELECT 0 AS file_no, 0 AS row, '' AS request LIMIT 0")
+        return 0
+    if stored is None:
+        cells = ", ".join(f'NULL::{c.type} AS "{c.name}"' for c in contract.columns)
+        stored = f"(SELECT '' AS file_no, 0::BIGINT AS row, {cells} LIMIT 0)"
+    find(con, contract, erased, stored, faulty, manifest.epoch)
+    ((rows,),) = con.execute("SELECT count(*) FROM ingest.suppressed").fetchall()
+    return int(rows)
+
+
+def _relation(folder: Path, contract: Contract, manifest: lake.Manifest, store: lake.Store) -> str | None:
+    files = lake.verify(folder, contract.name, [f for f in manifest.files if f.store == store])
+    if not files:
+        return None
+    paths = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+    return (
+        f"(SELECT *, landed_file AS file_no, landed_row AS row FROM read_parquet([{paths}], hive_partitioning = false))"
+    )
+
+
+def _find_faulty(con: duckdb.DuckDBPyConnection, erased: Tombstones, faulty: str, people: int, since: int) -> None:
+    """Faulty records by the person they name; where that cannot be read, by anything in them that is an erased id."""
+    _dig(con, erased, "user", f"SELECT DISTINCT subject FROM {faulty} WHERE subject IS NOT NULL", since)
+    con.execute(
+        f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {faulty} AS f "
+        "JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = f.subject"
+    )
+    unread = "true" if people > 1 else "subject IS NULL"
+    found = []
+    for number, row, record in con.execute(f"SELECT file_no, row, record FROM {faulty} WHERE {unread}").fetchall():
+        named = tokens(record)
+        graves = [*erased.match("user", named, since).values(), *erased.match("session", named, since).values()]
+        found += [(number, row, grave.request) for grave in graves]
+    if found:
+        con.executemany("INSERT INTO ingest.suppressed VALUES (?, ?, ?)", found)
+
+
+def _dig(con: duckdb.DuckDBPyConnection, erased: Tombstones, kind: Kind, query: str, since: int) -> None:
+    """Add those of the ids that `query` gives which have a tombstone to `ingest.graves`."""
+    _note(con, kind, erased.match(kind, (name for (name,) in con.execute(query).fetchall()), since).items())
+
+
+def _note(con: duckdb.DuckDBPyConnection, kind: Kind, graves: Iterable[tuple[str, Tombstone]]) -> None:
+    rows = [(kind, name, grave.erased_at, grave.request) for name, grave in graves]
+    if not rows:
+        return
+    found = pl.DataFrame(rows, schema=["kind", "id", "erased_at", "request"], orient="row")
+    con.register("found", found)
+    con.execute(
+        "INSERT INTO ingest.graves SELECT DISTINCT f.* FROM found AS f ANTI JOIN ingest.graves USING (kind, id)"
+    )
+    con.unregister("found")
