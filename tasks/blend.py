@@ -6,6 +6,7 @@ learns on exactly these.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,8 +35,8 @@ STEPS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 """Factors tried on one weight at a time: fine near the present value, far enough to leave it."""
 ROUNDS = 6
 """Of coordinate ascent; it mostly stops after three."""
-GROUP = 32
-"""Neighbours whose peak is looked at first by `best`: measured fastest from 1,000 to 50,000 items."""
+SHALLOW = 6
+"""Cells of a group in `best`: below, looking at groups first costs more than it saves."""
 WHISPER = 0.0001
 """Weight of a useful family that the ascent switched off: it fills what others leave empty, and reorders nothing."""
 DECIMALS = 6
@@ -138,20 +139,29 @@ def mix(scales: Floats, weights: NDArray[np.float64], permitted: Flags) -> Float
 def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
     """The k highest of each row, highest first, equal ones by position; fewer where there are fewer items.
 
-    Long rows are looked at in groups of neighbours first: the k highest stand in the k groups with the highest peaks,
-    equal peaks by position, or in the rest behind the last whole group. See docs/decisions/0001-top-k.md.
+    Long rows are looked at in groups first: whatever is among the k highest stands in a group whose peak is among the
+    k highest peaks. Rows where several groups share the last such peak are searched whole. See
+    docs/decisions/0003-top-k.md.
     """
-    groups = scores.shape[1] // GROUP
-    if groups < 4 * k:
+    people, items = scores.shape
+    # As many cells in the chosen groups as there are groups.
+    depth = math.isqrt(items // max(1, k))
+    if depth < SHALLOW or not k or not people:
         return _best(scores, k)
-    whole = groups * GROUP
-    peaks = scores[:, :whole].reshape(len(scores), groups, GROUP).max(axis=2)
-    chosen = np.sort(_best(peaks, k)[0], axis=1)
-    cells = (chosen[:, :, None] * GROUP + np.arange(GROUP)).reshape(len(scores), k * GROUP)
-    rest = np.broadcast_to(np.arange(whole, scores.shape[1]), (len(scores), scores.shape[1] - whole))
+    groups = items // depth
+    # A group is every so many cells: its peak is found by comparing whole stretches of the row.
+    peaks = scores[:, : groups * depth].reshape(people, depth, groups).max(axis=1)
+    chosen = np.argpartition(peaks, groups - k, axis=1)[:, groups - k :]
+    lowest = np.take_along_axis(peaks, chosen[:, :1], axis=1)
+    crowded = np.count_nonzero(peaks >= lowest, axis=1) > k
+    cells = (np.arange(depth)[:, None] * groups + np.sort(chosen, axis=1)[:, None, :]).reshape(people, depth * k)
+    rest = np.broadcast_to(np.arange(groups * depth, items), (people, items - groups * depth))
     cells = np.concatenate((cells, rest), axis=1)
     places, values = _best(np.take_along_axis(scores, cells, axis=1), k)
-    return np.take_along_axis(cells, places, axis=1), values
+    positions = np.take_along_axis(cells, places, axis=1)
+    if crowded.any():
+        positions[crowded], values[crowded] = _best(scores[crowded], k)
+    return positions, values
 
 
 def _best(scores: Floats, k: int) -> tuple[Ints, Floats]:

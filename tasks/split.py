@@ -50,7 +50,11 @@ TRIALS: Mapping[str, Sequence[Mapping[str, float]]] = {
         {"person_exponent": 0.5, "own_exponent": 0.7, "other_exponent": 0.3},
         {"person_exponent": 0.5, "own_exponent": 0.3, "other_exponent": 0.5},
     ),
-    GraphFilter.name: ({"rank": 512}, {"rank": 512, "sharpness": 0.0}, {"rank": 512, "person_exponent": 1.0}),
+    GraphFilter.name: (
+        {"rank": 512, "sharpness": 1.0},
+        {"rank": 512, "sharpness": 0.0},
+        {"rank": 512, "sharpness": 1.0, "person_exponent": 1.0},
+    ),
     Als.name: (
         {"factors": 128, "iterations": 8, "confidence": 30.0, "regularization": 30.0},
         {"factors": 128, "iterations": 8, "confidence": 10.0, "regularization": 10.0},

@@ -35,6 +35,18 @@ def test_ndcg_is_worked_by_hand() -> None:
     assert blend.ndcg(hits[:1], np.array([3]), k=1)[0] == 1
 
 
+@pytest.mark.parametrize("decimals", [0, 1, 6], ids=lambda d: f"{d} decimals")
+@pytest.mark.parametrize(("people", "items", "k"), [(9, 4001, 20), (3, 777, 5), (0, 4000, 20), (2, 900, 0)])
+def test_the_best_of_long_rows_are_those_of_a_stable_sort(people: int, items: int, k: int, decimals: int) -> None:
+    scores = np.random.default_rng(items).standard_normal((people, items)).round(decimals).astype(np.float32)
+
+    positions, values = blend.best(scores, k)
+
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(positions, order)
+    np.testing.assert_array_equal(values, np.take_along_axis(scores, order, axis=1))
+
+
 @given(
     arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 12)), elements=st.sampled_from([0, 0.25, 0.5, 1])),
     st.integers(1, 14),

@@ -12,6 +12,7 @@ from tasks import blend
 from tasks.recommenders import Interactions, Recommender, TooLittleDataError
 from tasks.recommenders.als import Als, first_factors
 from tasks.recommenders.content import Content
+from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.interactions import load
 from tasks.recommenders.item_item import ItemItem
 from tasks.recommenders.repeat import Repeat
@@ -200,6 +201,30 @@ def test_item_item_does_not_depend_on_the_order_of_people(history: Interactions)
 
     assert one.data.tobytes() == other.data.tobytes()
     assert one.indices.tobytes() == other.indices.tobytes()
+
+
+def test_graph_filter_passes_the_broadest_taste() -> None:
+    # One taste, cup and jar: both have mass q = 2w, and V = (1, 1)/√2 of eigenvalue 1 after scaling. So each own item
+    # gives w q^-.5 · ½ · q^.3 to each of the two, and both together w q^-.2. Nothing comes to the pot of another taste.
+    there = world(
+        """
+        user_id | item_id | event_type | occurred_at
+        ann     | cup     | purchase   | 2026-02-28 00:00:00+00
+        ann     | jar     | purchase   | 2026-02-28 00:00:00+00
+        bob     | cup     | purchase   | 2026-02-28 00:00:00+00
+        bob     | jar     | purchase   | 2026-02-28 00:00:00+00
+        cem     | pot     | purchase   | 2026-02-28 00:00:00+00
+        """,
+        ITEMS,
+    )
+    w = 2 ** (-1 / 90)
+    exact = GraphFilter.fit(there, settings())
+    scores = exact.score(there)
+
+    assert cell(there, scores, "ann", "jar") == pytest.approx(w * (2 * w) ** -0.2, rel=1e-4)
+    assert cell(there, scores, "ann", "cup") == pytest.approx(w * (2 * w) ** -0.2, rel=1e-4)
+    assert cell(there, scores, "ann", "pot") == pytest.approx(0, abs=1e-6)
+    assert cell(there, scores, "cem", "cup") == pytest.approx(0, abs=1e-6)
 
 
 def test_als_starts_an_item_from_its_id_and_the_seed_alone() -> None:
