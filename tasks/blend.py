@@ -23,8 +23,10 @@ from tasks.recommenders.trending import Trending
 from tasks.settings import Config, Repeats
 
 FAMILIES: tuple[type[Recommender], ...] = (Trending, Repeat, ItemItem, GraphFilter, Als, Content)
-FITTED_NIGHTLY: tuple[type[Recommender], ...] = (Trending, Repeat, Content)
-"""Even where a model was trained days ago: cheap, and stale otherwise. Content must know the items of today."""
+FITTED_NIGHTLY: tuple[type[Recommender], ...] = (Trending, Repeat, ItemItem, GraphFilter, Content)
+"""Counted in closed form, so that a fit to tonight is what folding in every event since the training would give. Ten
+days after a training, on Online Retail and its real future, NDCG@10 of new items was .115 with item-item and the graph
+as they were, .132 so; .139 had ALS been fitted again, too, which waits for the next training."""
 READS_NO_BEHAVIOUR = {Content.name}
 """Of other people: these alone may bring an item that too few people met."""
 PER_FAMILY = 50
