@@ -148,9 +148,9 @@ def save(trained: Trained, folder: Path) -> None:
 def load(folder: Path, history: Interactions, config: Config) -> Trained:
     """The model in `folder`, ready for people and items of `history`, whatever happened since it was saved.
 
-    Families of what everybody wants now, and of what the catalogue says, are fitted again on `history`, with the
-    recipe of `config`: a week-old trend is none. The others keep what they learned about items; each person is scored
-    from the history of tonight, and an item that they do not know waits for the next training.
+    Families in `blend.FITTED_NIGHTLY` are fitted again on `history`, with the recipe of `config`. The others keep what
+    they learned about items; each person is scored from the history of tonight, and an item that they do not know waits
+    for the next training.
 
     Raises:
         OSError, ValueError, KeyError: the folder does not hold what `save` wrote.
