@@ -245,11 +245,14 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Serve an earlier publication until the next night."""
+    from tasks import hiding, publication
     from tasks import lake as lakes
-    from tasks import publication
+    from tasks.settings import load_config
 
     _existing(lake)
     with lakes.lock(lake, wait=wait):
+        if not dry_run:
+            hiding.cleanse(lake, load_config())
         target = publication.rollback(lake, to, dry_run=dry_run)
     if as_json:
         _print({"publication": target.id, "as_of": target.as_of, "dry_run": dry_run})

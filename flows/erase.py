@@ -22,7 +22,7 @@ from prefect import flow
 from flows import nightly
 from flows.steps import Step, as_task, plainly, timed
 from tasks import contracts as laws
-from tasks import erasure, hiding, ingest, lake, proof, scan, shelf, suppression, tombstones, withdrawal
+from tasks import erasure, hiding, ingest, lake, proof, registry, scan, shelf, suppression, tombstones, withdrawal
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
@@ -196,6 +196,8 @@ def write_receipts(this: Pass) -> None:
         limits = []
         if this.run.config.landing.erase == "suppress":
             limits.append("landed files, which are not ours to change: nothing reads the person's lines any more")
+        if registry.champion(this.run.lake):
+            limits.append("the champion was trained while the person was there; the next retrain leaves them out")
         if this.later_life:
             limits.append("events since the request, which were accepted")
         facts = {

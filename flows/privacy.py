@@ -15,7 +15,11 @@ import typer
 
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 
-receipts = typer.Typer(help="Receipts of erasure.", no_args_is_help=True)
+receipts = typer.Typer(
+    help="Receipts of erasure.",
+    no_args_is_help=True,
+    epilog="Example: tailorbird receipt verify receipt.json --lake lake",
+)
 
 Landing = Annotated[str, typer.Option(envvar="TAILORBIRD_LANDING", help="Folder or URL of the landed files.")]
 Lake = Annotated[Path, typer.Option(envvar="TAILORBIRD_LAKE", help="Folder of the lake.")]

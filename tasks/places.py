@@ -32,6 +32,10 @@ OTHERS = (
     ),
     Entry("lake/files", "none", "operation", "with the lake", "holds the number of buckets", "scan"),
     Entry("lake/history", "none", "audit", "with the lake", "holds counts and digests", "scan of table manifests"),
+    Entry(
+        "lake/models", "none", "personalization", "until pruned", "holds no row of anybody; the next retrain forgets "
+        "what it learned, and until then receipts say so", "scan of unpacked arrays",
+    ),
     Entry("lake/runs", "none", "operation", "400 runs", "holds counts, names of files and of checks", "scan"),
     Entry(
         "lake/.scratch", "user_id", "one run", "dies with the run", "wiped when a run starts and when it ends",
@@ -73,7 +77,7 @@ def of(root: str, path: Path) -> str:
         known = inner if inner in contracts.names("marts") else ""
         plain = inner in ("manifest.json", "serving.duckdb", shelf.SUPERSEDED)
         return f"publications/{parts[1]}/{known or ('manifest' if plain else 'other')}"
-    if parts[0] in ("runs", ".scratch"):
+    if parts[0] in ("runs", "models", ".scratch"):
         return f"lake/{parts[0]}"
     return "lake/files" if len(parts) == 1 and parts[0] in LAKE_FILES else "lake/other"
 

@@ -21,6 +21,6 @@ def test_what_no_entry_explains_is_told_apart() -> None:
     assert places.explained(places.of("lake", Path("history/events/bucket=001/2026-03-x.parquet")))
     assert places.explained(places.of("lake", Path("publications/2026-03-31-abc/recommendations/bucket=001/p.parquet")))
     assert places.explained(places.of("lake", Path("runs/2026-03-31.json")))
-    assert not places.explained(places.of("lake", Path("models/champion.npz")))
+    assert not places.explained(places.of("lake", Path("notes/champion.npz")))
     assert not places.explained(places.of("lake", Path("publications/2026-03-31-abc/notes/x.txt")))
     assert not places.explained(places.of("landing", Path("events/draft/x.csv")))
