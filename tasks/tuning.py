@@ -170,9 +170,11 @@ def _turns(scene: _Scene, run: Run, journal: Path, trials: int) -> Iterator[tupl
         sampler = optuna.samplers.TPESampler(seed=run.seed + number, n_startup_trials=1)
         studies[family] = optuna.create_study(study_name=family, storage=storage, sampler=sampler, direction="maximize")
         start = getattr(scene.config.recommenders, family).model_dump(include=set(SPACE[family]))
-        studies[family].add_trial(
-            optuna.trial.create_trial(params=start, distributions=_distributions(family), value=scene.value)
-        )
+        # Settings of a deployment may lie outside; then the search begins anywhere.
+        if all(low <= start[name] <= high for name, (low, high, _) in SPACE[family].items()):
+            studies[family].add_trial(
+                optuna.trial.create_trial(params=start, distributions=_distributions(family), value=scene.value)
+            )
     for turn in range(trials if families else 0):
         family = families[turn % len(families)]
         yield studies[family], family
