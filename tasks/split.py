@@ -34,11 +34,11 @@ FAMILIES: tuple[type[Recommender], ...] = (Trending, ItemItem, GraphFilter, Als)
 K = 20
 HELD_OUT = 0.15
 """Of the training cells, by a seeded draw: about the share that public splits of this kind hide from it."""
-TUNED_CELLS = 400_000
-"""Of whole people, in the search for settings: their order is the same on a part, at a fraction of the cost."""
+JUDGED_PEOPLE = 1_500
+"""By whom settings are chosen: all cells teach, since a part of them asks for other settings than the whole."""
 TAUGHT_PEOPLE = 4_000
-"""From whom settings and weights are learned: three or four weights need no more."""
-BLOCK_CELLS = 40_000_000
+"""From whom the weights are learned: three or four need no more."""
+BLOCK_CELLS = 8_000_000
 """People × items scored at once by one thread: bounds memory, changes no result."""
 SEARCHING, LEARNING = 0.2, 0.45
 """Shares of a budget after which no further setting is tried, and no further family is begun."""
@@ -48,19 +48,14 @@ TRIALS: Mapping[str, Sequence[Mapping[str, float]]] = {
         {"person_exponent": 0.5},
         {"person_exponent": 1.0},
         {"person_exponent": 0.5, "own_exponent": 0.7, "other_exponent": 0.3},
-        {"person_exponent": 0.5, "own_exponent": 0.3, "other_exponent": 0.5},
     ),
-    GraphFilter.name: (
-        {"rank": 512, "sharpness": 1.0},
-        {"rank": 512, "sharpness": 0.0},
-        {"rank": 512, "sharpness": 1.0, "person_exponent": 1.0},
-    ),
-    Als.name: (
-        {"factors": 128, "iterations": 8, "confidence": 30.0, "regularization": 30.0},
-        {"factors": 128, "iterations": 8, "confidence": 10.0, "regularization": 10.0},
-    ),
+    GraphFilter.name: ({"sharpness": 1.0}, {"sharpness": 0.0}, {"sharpness": 1.0, "person_exponent": 1.0}),
+    Als.name: ({"confidence": 30.0, "regularization": 30.0}, {"confidence": 10.0, "regularization": 10.0}),
 }
 """Tried in this order, the first one is the fallback: sane values of settings that data sets differ in."""
+SMALL: Mapping[str, Mapping[str, int]] = {GraphFilter.name: {"rank": 128}, Als.name: {"factors": 64, "iterations": 6}}
+LARGE: Mapping[str, Mapping[str, int]] = {GraphFilter.name: {"rank": 512}, Als.name: {"factors": 128, "iterations": 8}}
+"""Size of a model in the search, and of the one that is measured: the search asks for an order only."""
 
 
 @dataclass
@@ -112,9 +107,9 @@ def run(train: Path, test: Path, config: Config, budget: float | None = None) ->
     config = _unmasked(config)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(config.run.threads) as pool:
         shown, hidden = held_out(known, config.run.seed)
-        config, validation = tune(shown, hidden, config, progress)
+        config, validation = tune(shown, hidden, config, progress, pool)
         weights, names = _weights(shown, hidden, config, progress, pool)
-        families = _fit(interactions(known), config, names, progress)
+        families = _fit(interactions(known), config, names, progress, pool)
         models = _measure(families, weights, interactions(known), truth, config, progress, pool)
     return {
         "models": models,
@@ -125,7 +120,7 @@ def run(train: Path, test: Path, config: Config, budget: float | None = None) ->
         "people_measured": int(np.count_nonzero(np.diff(truth.indptr))),
         "weights": dict(zip(families.names, weights.tolist(), strict=True)),
         "validation": validation,
-        "left_out": progress.left_out,
+        "left_out": sorted(progress.left_out),
         "seconds": round(time.monotonic() - progress.started, 1),
     }
 
@@ -186,28 +181,32 @@ def interactions(cells: sp.csr_array) -> Interactions:
 
 
 def tune(
-    shown: sp.csr_array, hidden: sp.csr_array, config: Config, progress: Progress
+    shown: sp.csr_array, hidden: sp.csr_array, config: Config, progress: Progress, pool: ThreadPoolExecutor
 ) -> tuple[Config, dict[str, list[dict[str, Any]]]]:
-    """Each family's settings with the best NDCG@20 on what was hidden; every trial with its figure."""
-    part = _spread(np.flatnonzero(np.diff(hidden.indptr)), int(np.ceil(shown.shape[0] * TUNED_CELLS / shown.nnz)))
-    history = interactions(shown[part])
-    judged = _spread(np.arange(len(part)), TAUGHT_PEOPLE // 2)
-    block, truth = history.take(judged), hidden[part][judged]
+    """Family by family the settings that help the blend with the earlier ones most; every trial with its figure.
+
+    What is best alone is often what the others know already, so that each trial is judged by NDCG of the mix.
+    """
+    history = interactions(shown)
+    judged = _spread(np.flatnonzero(np.diff(hidden.indptr)), JUDGED_PEOPLE)
+    block, truth = history.take(judged), hidden[judged]
     tried: dict[str, list[dict[str, Any]]] = {}
+    earlier: list[Floats] = []
     for family in FAMILIES:
-        trials = TRIALS.get(family.name, ())
-        config, found = _with(config, family.name, trials[0] if trials else {}), []
-        for settings in trials if len(trials) > 1 and len(judged) else ():
-            if progress.late(SEARCHING):
-                progress.left_out.append(f"a setting of {family.name}")
-                continue
-            work = partial(_trial, family, _with(config, family.name, settings), history, block, truth)
-            value = progress.of(family.name, work)
-            found.append({**settings, "ndcg@20": value})
-        if found:
-            best = max(found, key=lambda trial: trial["ndcg@20"])
-            config = _with(config, family.name, {k: v for k, v in best.items() if k != "ndcg@20"})
-            tried[family.name] = found
+        trials = TRIALS.get(family.name)
+        if trials is None:
+            continue
+
+        configs = [_with(config, family.name, {**SMALL.get(family.name, {}), **settings}) for settings in trials]
+        asked = [pool.submit(_trial, family, one, history, block, truth, earlier, progress) for one in configs]
+        results = [one.result() for one in asked]
+        known = [(*result, settings) for result, settings in zip(results, trials, strict=True) if result is not None]
+        tried[family.name] = [{**settings, "ndcg": value} for value, _, settings in known]
+        best = max(known, key=lambda trial: trial[0], default=None)
+        if best is not None:
+            earlier.append(best[1])
+        chosen = {**LARGE.get(family.name, {}), **(trials[0] if best is None else best[2])}
+        config = _with(config, family.name, chosen)
     return config, tried
 
 
@@ -223,18 +222,26 @@ def recall_and_ndcg(positions: Ints, truth: sp.csr_array) -> tuple[NDArray[np.fl
 
 
 def _trial(
-    family: type[Recommender], config: Config, history: Interactions, block: Interactions, truth: sp.csr_array
-) -> float:
-    """NDCG@20 of one family; 0 where it cannot learn."""
+    family: type[Recommender], config: Config, history: Interactions, block: Interactions, truth: sp.csr_array,
+    earlier: Sequence[Floats], progress: Progress,
+) -> tuple[float, Floats] | None:  # fmt: skip
+    """How good the mix of the earlier families and this one is, and this one's opinions; none if it cannot tell."""
+    if not len(block) or progress.late(SEARCHING):
+        progress.left_out.append(f"a setting of {family.name}")
+        return None
     try:
-        models = blend.Families({family.name: family.fit(history, config)}, {})
+        models = blend.Families({family.name: progress.of(family.name, partial(family.fit, history, config))}, {})
     except TooLittleDataError:
-        return 0.0
-    gains = [
-        recall_and_ndcg(_ranked(blend.opinions(models, part, 1)[0], part), truth[start : start + len(part)])[1]
-        for start, part in block.blocks(BLOCK_CELLS)
-    ]
-    return round(float(np.concatenate(gains).mean()), 6)
+        return None
+    scale = np.empty(block.shape, dtype=np.float32)
+    lessons = []
+    for start, part in block.blocks(BLOCK_CELLS):
+        rows = slice(start, start + len(part))
+        scale[rows] = blend.opinions(models, part, 1)[0]
+        scales = np.stack([*(known[rows] for known in earlier), scale[rows]])
+        lessons.append(blend.lesson(scales, blend.allowed(part, "never"), truth[rows].toarray() > 0))
+    weights = blend.learn(lessons, len(earlier) + 1)
+    return blend.worth(lessons, weights), scale
 
 
 def _weights(
@@ -242,7 +249,7 @@ def _weights(
 ) -> tuple[NDArray[np.float64], list[str]]:
     """The blend's weights, from families that do not know what was hidden."""
     history = interactions(shown)
-    families = _fit(history, config, None, progress)
+    families = _fit(history, config, None, progress, pool)
     taught = _spread(np.flatnonzero(np.diff(hidden.indptr)), TAUGHT_PEOPLE)
 
     def lesson(start: int, block: Interactions) -> blend.Lesson:
@@ -256,21 +263,25 @@ def _weights(
     return learned, list(families.names)
 
 
-def _fit(history: Interactions, config: Config, names: Sequence[str] | None, progress: Progress) -> blend.Families:
-    """The families of `names`; without names, all for which a budget leaves the time."""
-    models: dict[str, Recommender] = {}
-    unused: dict[str, str] = {}
-    for family in FAMILIES:
-        if names is not None and family.name not in names:
-            continue
-        if names is None and models and progress.late(LEARNING):
+def _fit(
+    history: Interactions, config: Config, names: Sequence[str] | None, progress: Progress, pool: ThreadPoolExecutor
+) -> blend.Families:
+    """The families of `names`, side by side; without names, all for which a budget leaves the time."""
+
+    def fitted(family: type[Recommender]) -> Recommender | None:
+        if names is None and family is not FAMILIES[0] and progress.late(LEARNING):
             progress.left_out.append(family.name)
-            continue
+            return None
         try:
-            models[family.name] = progress.of(family.name, partial(family.fit, history, config))
-        except TooLittleDataError as lack:
-            unused[family.name] = str(lack)
-    return blend.Families(models, unused)
+            model: Recommender = progress.of(family.name, partial(family.fit, history, config))
+        except TooLittleDataError:
+            return None
+        return model
+
+    wanted = [family for family in FAMILIES if names is None or family.name in names]
+    models = [one.result() for one in [pool.submit(fitted, family) for family in wanted]]
+    found = {family.name: model for family, model in zip(wanted, models, strict=True) if model is not None}
+    return blend.Families(found, {})
 
 
 def _measure(

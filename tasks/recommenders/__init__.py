@@ -140,8 +140,8 @@ HOT_FROM = 20
 """Events: from here on a history is longer than a list, and the person's own habits lead it."""
 
 
-ROWS_AT_ONCE = 512
-"""Of a matrix product: bounds the memory of its double precision."""
+ROWS_AT_ONCE, ITEMS_AT_ONCE = 512, 4096
+"""Of a matrix product: bounds the memory of its double precision, which stays near the processor."""
 
 
 def product(people: Floats, items: Floats) -> Floats:
@@ -151,10 +151,12 @@ def product(people: Floats, items: Floats) -> Floats:
     precision keeps: 0 of 10 million cells differed, against 1 to 4 in 100 in single precision.
     """
     found = np.empty((len(people), len(items)), dtype=np.float32)
-    exact = items.T.astype(np.float64)
-    for start in range(0, len(people), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        found[part] = people[part].astype(np.float64) @ exact
+    for first in range(0, len(items), ITEMS_AT_ONCE):
+        columns = slice(first, first + ITEMS_AT_ONCE)
+        exact = items[columns].T.astype(np.float64)
+        for start in range(0, len(people), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            found[rows, columns] = people[rows].astype(np.float64) @ exact
     return found
 
 
