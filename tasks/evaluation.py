@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -23,6 +23,8 @@ SIGNALS = ("purchase", "click", "helpful")
 CUTOFFS = (5, 10, 20)
 BASELINES = {"popular_all_time": 0, "popular_14_days": 14}
 """By the window of `Catalogue.demand`: the second is the baseline that most models lose to on time splits."""
+FAMOUS = 0.1
+"""Of the items that may be shown: the share of list entries that they take says how narrow the shop is."""
 TEMPERATURES = ("all", "hot", "warm", "cold")
 TAIL = 2.5
 """Per cent outside either end of a 95 % interval."""
@@ -129,6 +131,10 @@ class Figures:
     covered: dict[int, Flags]
     """Cut-off → which items were in somebody's list."""
     temperature: NDArray[np.str_]
+    listed: Flags = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    """People × positions: whether there is an entry."""
+    famous: Flags = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    """People × positions: whether it is one of the most popular items."""
 
 
 def measure(
@@ -180,7 +186,19 @@ def _figures(scores: Floats, tables: Mapping[str, Flags], permitted: Flags, bloc
         truths={s: (table & permitted).sum(axis=1) for s, table in tables.items()},
         covered=covered,
         temperature=block.temperatures(),
+        listed=listed,
+        famous=_famous(block)[positions] & listed,
     )
+
+
+def _famous(block: Interactions) -> Flags:
+    """Per item: whether it is in the tenth of what may be shown that most people met; equal ones by position."""
+    catalogue = block.catalogue
+    people = np.where(catalogue.recommendable, catalogue.people, -1)
+    most = round(FAMOUS * np.count_nonzero(catalogue.recommendable))
+    famous = np.zeros(len(catalogue), dtype=bool)
+    famous[np.argsort(-people, kind="stable")[:most]] = True
+    return famous
 
 
 def _joined(blocks: Sequence[Figures]) -> Figures:
@@ -189,6 +207,8 @@ def _joined(blocks: Sequence[Figures]) -> Figures:
         truths={s: np.concatenate([b.truths[s] for b in blocks]) for s in SIGNALS},
         covered={k: np.any([b.covered[k] for b in blocks], axis=0) for k in CUTOFFS},
         temperature=np.concatenate([b.temperature for b in blocks]),
+        listed=np.concatenate([b.listed for b in blocks]),
+        famous=np.concatenate([b.famous for b in blocks]),
     )
 
 
@@ -225,6 +245,9 @@ def table(figures: Mapping[tuple[str, str], Figures], shown: int, config: Config
             people = len(of.temperature)
             rows += [(name, placement, "all", "any", "coverage", k, round(int(of.covered[k].sum()) / max(1, shown), 6),
                       people) for k in CUTOFFS]  # fmt: skip
+            rows += [(name, placement, "all", "any", "popularity_share", k,
+                      round(int(of.famous[:, :k].sum()) / max(1, int(of.listed[:, :k].sum())), 6), people)
+                     for k in CUTOFFS]  # fmt: skip
             for signal in SIGNALS:
                 warmth = of.temperature[of.truths[signal] > 0]
                 groups = {t: (warmth == t) | (t == "all") for t in TEMPERATURES}
