@@ -140,8 +140,8 @@ def test_every_recommender_is_measured_and_the_blend_beats_popularity(
     measured = figures(night)
     assert set(measured["temperature"]) == set(evaluation.TEMPERATURES)
     assert set(measured["signal"]) == {"any", *evaluation.SIGNALS}
-    assert measured.filter(pl.col("people") < 5, pl.col("metric") != "coverage")["value"].null_count() > 0
-    assert measured.filter(pl.col("people") < 5, pl.col("metric") != "coverage")["value"].drop_nulls().is_empty()
+    assert measured.filter(pl.col("people") < 5, pl.col("signal") != "any")["value"].null_count() > 0
+    assert measured.filter(pl.col("people") < 5, pl.col("signal") != "any")["value"].drop_nulls().is_empty()
 
 
 @pytest.mark.parametrize("name", ["model_runs", "model_evaluation"])
