@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -266,6 +267,8 @@ def nightly(landing: str, lake: str, as_of: str | None = None, config: str | Non
         raise ConfigurationError("nightly: landing and lake must be named; see the deployment's parameters")
     settings = Path(config) if config else None
     run = open_run(landing=landing, lake=Path(lake), as_of=as_of, config=settings, today=scheduled_day(settings))
+    # Great Expectations takes seconds to import: it can do so while ingest waits for the disk.
+    Thread(target=quality.warm_up, daemon=True).start()
     try:
         summary = night(run, as_task, wait=wait)
     except BlockedError as problem:

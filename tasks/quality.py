@@ -109,6 +109,11 @@ def check(db: Path, run: Run, layer: Layer) -> CheckReport:
     return CheckReport(tuple(sorted(findings, key=lambda f: (f.table, f.check))))
 
 
+def warm_up() -> None:
+    """Import Great Expectations, so that the first check need not wait for it."""
+    _great_expectations()
+
+
 def rules(contract: Contract) -> tuple[Check, ...]:
     """The checks of one contract: what follows from its columns and key, then its own rules.
 

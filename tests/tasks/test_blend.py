@@ -159,9 +159,9 @@ def test_learning_never_does_worse_than_equal_weights() -> None:
     draw = np.random.default_rng(6)
     taught = lesson(draw.random((4, 50, 40)).tolist(), (draw.random((50, 40)) < 0.1).tolist())
 
-    learned = blend._value([taught], blend.learn([taught], 4))
+    learned = blend.worth([taught], blend.learn([taught], 4))
 
-    assert learned > blend._value([taught], np.full(4, 0.25))
+    assert learned > blend.worth([taught], np.full(4, 0.25))
 
 
 def test_candidates_carry_scores_and_ranks_of_every_family() -> None:
