@@ -6,7 +6,6 @@ Settings and weights are chosen on cells held out of the training matrix; the te
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,10 +18,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend
-from tasks.errors import ConfigurationError, MissingInputError
+from tasks import blend, matrices
+from tasks.errors import ConfigurationError
 from tasks.memory import Watch
-from tasks.recommenders import FACTS, Catalogue, Flags, Floats, Interactions, Ints, Recommender, TooLittleDataError
+from tasks.recommenders import Floats, Interactions, Ints, Recommender, TooLittleDataError
 from tasks.recommenders.als import Als
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
@@ -32,8 +31,6 @@ from tasks.settings import Config
 FAMILIES: tuple[type[Recommender], ...] = (Trending, ItemItem, GraphFilter, Als)
 """Those that need to know nothing but who met what; what a person had is never asked for again."""
 K = 20
-HELD_OUT = 0.15
-"""Of the training cells, by a seeded draw: about the share that public splits of this kind hide from it."""
 JUDGED_PEOPLE = 1_500
 """By whom settings are chosen: all cells teach, since a part of them asks for other settings than the whole."""
 TAUGHT_PEOPLE = 4_000
@@ -99,18 +96,20 @@ def run(train: Path, test: Path, config: Config, budget: float | None = None) ->
         ConfigurationError: a file is no such matrix, the shapes differ, or nobody can be measured.
     """
     progress = Progress(budget)
-    known, truth = read(train), read(test)
+    known, truth = matrices.read(train), matrices.read(test)
     if known.shape != truth.shape:
-        raise ConfigurationError(f"{test}: is {_size(truth)}, but the training matrix is {_size(known)}")
+        raise ConfigurationError(
+            f"{test}: is {matrices.size(truth)}, but the training matrix is {matrices.size(known)}"
+        )
     if not known.nnz or not truth.nnz:
         raise ConfigurationError(f"{train if not known.nnz else test}: holds no positive cell")
     config = _unmasked(config)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(config.run.threads) as pool:
-        shown, hidden = held_out(known, config.run.seed)
+        shown, hidden = matrices.held_out(known, config.run.seed)
         config, validation = tune(shown, hidden, config, progress, pool)
         weights, names = _weights(shown, hidden, config, progress, pool)
-        families = _fit(interactions(known), config, names, progress, pool)
-        models = _measure(families, weights, interactions(known), truth, config, progress, pool)
+        families = _fit(matrices.interactions(known), config, names, progress, pool)
+        models = _measure(families, weights, matrices.interactions(known), truth, config, progress, pool)
     return {
         "models": models,
         "people": known.shape[0],
@@ -125,61 +124,6 @@ def run(train: Path, test: Path, config: Config, budget: float | None = None) ->
     }
 
 
-def read(file: Path) -> sp.csr_array:
-    """The positive cells of a saved sparse matrix, as ones in canonical order."""
-    if not file.is_file():
-        raise MissingInputError(f"{file}: no such file")
-    try:
-        found = sp.load_npz(file)
-        cells = sp.csr_array(found) if found.ndim == 2 else None
-        finite = cells is not None and np.isfinite(cells.data.astype(np.float64)).all() and (cells.data >= 0).all()
-        if cells is not None:
-            cells.check_format(full_check=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError):
-        raise ConfigurationError(f"{file}: is no sparse matrix of scipy.sparse.save_npz") from None
-    if cells is None or not finite:
-        raise ConfigurationError(f"{file}: is no people × items matrix of finite numbers from 0 on")
-    cells.sum_duplicates()
-    cells.eliminate_zeros()
-    cells.sort_indices()
-    return sp.csr_array((np.ones(cells.nnz, dtype=np.float32), cells.indices, cells.indptr), shape=cells.shape)
-
-
-def held_out(cells: sp.csr_array, seed: int) -> tuple[sp.csr_array, sp.csr_array]:
-    """What stays to learn from, and what is hidden to choose by; nobody loses the only cell."""
-    draw = np.random.default_rng(seed).random(cells.nnz)
-    sizes = np.diff(cells.indptr)
-    first = np.zeros(cells.nnz, dtype=bool)
-    first[cells.indptr[:-1][sizes > 0]] = True
-    hidden = (draw < HELD_OUT) & ~first
-    return _only(cells, ~hidden), _only(cells, hidden)
-
-
-def interactions(cells: sp.csr_array) -> Interactions:
-    """Every cell as one fresh event that counts as a purchase; ids are positions."""
-    people, items = cells.shape
-    met = np.bincount(cells.indices, minlength=items).astype(np.int64)
-    catalogue = Catalogue(
-        ids=tuple(f"{n:09}" for n in range(items)),
-        text=("",) * items,
-        people=met,
-        demand=dict.fromkeys((0, 7, 14, 28, 90), met),
-        sold=True,
-        newest=np.arange(items),
-        recommendable=np.ones(items, dtype=bool),
-        sensitive=np.zeros(items, dtype=bool),
-    )
-    ones, young = np.ones(cells.nnz, dtype=np.float32), np.zeros(cells.nnz, dtype=np.float32)
-    facts = {name: young if name.endswith("_age") else ones for name in FACTS}
-    return Interactions(
-        catalogue=catalogue,
-        people=tuple(f"{n:09}" for n in range(people)),
-        indptr=cells.indptr.astype(np.int64),
-        half_life_days=1.0,
-        **{**facts, "columns": cells.indices.astype(np.int32)},
-    )
-
-
 def tune(
     shown: sp.csr_array, hidden: sp.csr_array, config: Config, progress: Progress, pool: ThreadPoolExecutor
 ) -> tuple[Config, dict[str, list[dict[str, Any]]]]:
@@ -187,7 +131,7 @@ def tune(
 
     What is best alone is often what the others know already, so that each trial is judged by NDCG of the mix.
     """
-    history = interactions(shown)
+    history = matrices.interactions(shown)
     judged = _spread(np.flatnonzero(np.diff(hidden.indptr)), JUDGED_PEOPLE)
     block, truth = history.take(judged), hidden[judged]
     tried: dict[str, list[dict[str, Any]]] = {}
@@ -248,7 +192,7 @@ def _weights(
     shown: sp.csr_array, hidden: sp.csr_array, config: Config, progress: Progress, pool: ThreadPoolExecutor
 ) -> tuple[NDArray[np.float64], list[str]]:
     """The blend's weights, from families that do not know what was hidden."""
-    history = interactions(shown)
+    history = matrices.interactions(shown)
     families = _fit(history, config, None, progress, pool)
     taught = _spread(np.flatnonzero(np.diff(hidden.indptr)), TAUGHT_PEOPLE)
 
@@ -350,12 +294,3 @@ def _unmasked(config: Config) -> Config:
 def _spread(rows: Ints, most: int) -> Ints:
     """At most `most` of the rows, evenly spread over them."""
     return rows if len(rows) <= most else rows[np.arange(most) * len(rows) // most]
-
-
-def _only(cells: sp.csr_array, kept: Flags) -> sp.csr_array:
-    indptr = np.concatenate(([0], np.cumsum(kept)))[cells.indptr]
-    return sp.csr_array((cells.data[kept], cells.indices[kept], indptr), shape=cells.shape)
-
-
-def _size(cells: sp.csr_array) -> str:
-    return f"{cells.shape[0]:,} × {cells.shape[1]:,}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from tasks import split
+from tasks import matrices, split
 from tasks.errors import ConfigurationError, MissingInputError
 from tests.tasks.worlds import settings
 
@@ -74,7 +74,7 @@ def test_recall_is_over_all_truths_and_ndcg_over_the_ideal_list() -> None:
 def test_nobody_loses_the_only_item_to_the_validation_part() -> None:
     cells = sp.csr_array(np.tril(np.ones((60, 60), dtype=np.float32)))
 
-    shown, hidden = split.held_out(cells, seed=1)
+    shown, hidden = matrices.held_out(cells, seed=1)
 
     assert (np.diff(shown.indptr) > 0).all()
     assert 0.1 < hidden.nnz / cells.nnz < 0.2
@@ -88,7 +88,7 @@ def test_a_file_that_is_no_matrix_is_one_clear_line(tmp_path: Path, content: byt
     (tmp_path / "x.npz").write_bytes(content)
 
     with pytest.raises(ConfigurationError, match="is no sparse matrix"):
-        split.read(tmp_path / "x.npz")
+        matrices.read(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
@@ -96,7 +96,7 @@ def test_a_cell_that_is_no_count_is_refused(tmp_path: Path, value: float) -> Non
     sp.save_npz(tmp_path / "x.npz", sp.csr_array([[1.0, value]]))
 
     with pytest.raises(ConfigurationError, match="finite"):
-        split.read(tmp_path / "x.npz")
+        matrices.read(tmp_path / "x.npz")
 
 
 def test_a_missing_file_and_another_shape_are_told_apart(files: tuple[Path, Path], tmp_path: Path) -> None:
