@@ -38,6 +38,7 @@ class Pass:
     ledger: Ledger
     chosen: list[Request]
     erased: Tombstones
+    found: erasure.Survey = field(default_factory=erasure.Survey)
     hidden: list[str] = field(default_factory=list)
     withdrawn: dict[str, int] = field(default_factory=dict)
     rebuilt: str | None = None
@@ -105,6 +106,8 @@ def erase(
 def take_inventory(this: Pass) -> None:
     """Bury them, with all their ids and sessions, and count what there is of them."""
     tombstones.begin(this.ledger, this.chosen, "inventory")
+    if this.run.config.landing.erase == "rewrite":
+        withdrawal.settle(this.run.landing, laws.names("landing"))
     with _workspace(this) as con:
         people = erasure.linked(con, this.run, this.room)
         for request in this.chosen:
@@ -112,11 +115,10 @@ def take_inventory(this: Pass) -> None:
             tombstones.name(this.ledger, request.request, ids)
             tombstones.bury(this.ledger, request.request, request.requested_at, "user", ids)
         _reload(this)
-        found = erasure.survey(con, this.run, this.room, this.erased)
-        counts = found.counts
-        while _bury_sessions(this, found):
-            found = erasure.survey(con, this.run, this.room, this.erased)
-            counts = found.counts
+        this.found = erasure.survey(con, this.run, this.room, this.erased)
+        while _bury_sessions(this, this.found) and this.found.partial:
+            this.found = erasure.survey(con, this.run, this.room, this.erased)
+        counts = this.found.counts
     for named, places in hiding.held(this.run.lake, this.run.config, this.erased).items():
         counts[named] = counts.get(named, Counter()) + places
     for request in this.chosen:
@@ -132,10 +134,7 @@ def rewrite(this: Pass) -> None:
     """Landing, where it is ours to change, then history and quarantine from it."""
     tombstones.begin(this.ledger, this.chosen, "rewritten")
     if this.run.config.landing.erase == "rewrite":
-        withdrawal.settle(this.run.landing, laws.names("landing"))
-        with _workspace(this) as con:
-            found = erasure.survey(con, this.run, this.room, this.erased)
-        this.withdrawn = erasure.withdraw(this.run, found, this.erased)
+        this.withdrawn = erasure.withdraw(this.run, this.found, this.erased)
     with _opened(this) as con:
         ingest.ingest(con, this.run, this.room)
 

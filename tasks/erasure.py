@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from tasks import contracts, ingest, lake, landing, suppression, withdrawal
+from tasks.errors import BlockedError
 from tasks.hiding import Counts
 from tasks.landing import LandedFile
 from tasks.settings import Run
@@ -41,12 +42,14 @@ class Survey:
     """What there is of erased people."""
 
     counts: Counts = field(default_factory=dict)
-    lines: list[tuple[LandedFile, list[int]]] = field(default_factory=list)
-    """Landed files with the records to be withdrawn."""
+    lines: list[tuple[LandedFile, str, list[int]]] = field(default_factory=list)
+    """Landed files, the sha256 of what was read, and the records to be withdrawn."""
     refused: list[LandedFile] = field(default_factory=list)
     """Landed files that ingest refuses, of which nobody knows what is in them."""
     sessions: dict[tuple[str, datetime], set[str]] = field(default_factory=lambda: defaultdict(set))
     """(request, erased_at) → sessions that were theirs."""
+    partial: bool = False
+    """Whether landing and history knew of different sessions, so that another look may find more."""
 
     def add(self, place: str, counts: Iterable[tuple[str, int]]) -> None:
         for request, rows in counts:
@@ -89,18 +92,21 @@ def survey(con: duckdb.DuckDBPyConnection, run: Run, room: Path, erased: Tombsto
         manifest = lake.read_manifest(run.lake, contract.name)
         if suppression.remains(con, run.lake, contract, manifest, erased):
             found.add(f"lake/{contract.name}", _per_request(con))
-            _note_sessions(con, found)
+            known = _note_sessions(con, found)
+        else:
+            known = set()
         files, refused = _read(con, run, room, contract.name)
         found.refused += refused
         if not files:
+            found.partial |= bool(known)
             continue
         suppression.suppress(con, contract, erased)
         found.add(f"landing/{contract.name}", _per_request(con))
-        _note_sessions(con, found)
+        found.partial |= known != _note_sessions(con, found)
         doomed = con.execute(
             "SELECT file_no, list(row ORDER BY row) FROM ingest.suppressed GROUP BY file_no ORDER BY file_no"
         ).fetchall()
-        found.lines += [(files[number - 1], rows) for number, rows in doomed]
+        found.lines += [(*files[number - 1], rows) for number, rows in doomed]
     return found
 
 
@@ -118,9 +124,15 @@ def lives(con: duckdb.DuckDBPyConnection, run: Run, ids: Iterable[str]) -> bool:
 
 
 def withdraw(run: Run, found: Survey, erased: Tombstones) -> dict[str, int]:
-    """Rewrite landing without what the survey found; returns records per landed file."""
+    """Rewrite landing without what the survey found; returns records per landed file.
+
+    Raises:
+        BlockedError: a file was replaced after the survey had read it.
+    """
     gone = {}
-    for file, rows in found.lines:
+    for file, digest, rows in found.lines:
+        if landing.fingerprint(file) != digest:
+            raise BlockedError(f"{file.path}: changed while it was being read; run erase again")
         withdrawal.withdraw(file, rows)
         gone[file.path] = len(rows)
     for file in found.refused:
@@ -129,9 +141,11 @@ def withdraw(run: Run, found: Survey, erased: Tombstones) -> dict[str, int]:
     return gone
 
 
-def _read(
-    con: duckdb.DuckDBPyConnection, run: Run, room: Path, table: str
-) -> tuple[list[LandedFile], list[LandedFile]]:
+Taken = list[tuple[LandedFile, str]]
+"""Files and the sha256 of what was read of them."""
+
+
+def _read(con: duckdb.DuckDBPyConnection, run: Run, room: Path, table: str) -> tuple[Taken, list[LandedFile]]:
     """All landed files of a table into `ingest.clean` and `ingest.quarantined`: those read, and those refused."""
     contract = contracts.load("landing", table)
     files = landing.find(run.landing, table, ZoneInfo(run.config.run.timezone), FOREVER).files
@@ -139,14 +153,16 @@ def _read(
         return [], []
     reading, rejected = ingest.read(con, run, room, contract, files)
     refused = {entry["file"] for entry in rejected}
-    return reading.files, [f for f in files if f.path in refused]
+    digests = [entry["sha256"] for entry in reading.entries]
+    return list(zip(reading.files, digests, strict=True)), [f for f in files if f.path in refused]
 
 
 def _per_request(con: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
     return con.execute("SELECT request, count(*) FROM ingest.suppressed GROUP BY ALL ORDER BY ALL").fetchall()
 
 
-def _note_sessions(con: duckdb.DuckDBPyConnection, found: Survey) -> None:
+def _note_sessions(con: duckdb.DuckDBPyConnection, found: Survey) -> set[str]:
     rows = con.execute("SELECT request, epoch_us(erased_at), id FROM ingest.graves WHERE kind = 'session'").fetchall()
     for request, us, session in rows:
         found.sessions[request, EPOCH + timedelta(microseconds=us)].add(session)
+    return {session for _, _, session in rows}

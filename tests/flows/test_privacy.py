@@ -3,12 +3,16 @@
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from flows import cli
-from tasks import proof, tombstones
+from flows.erase import erase_flow
+from tasks import proof, scan, tombstones
+from tasks.errors import BlockedError
+from tests.landings import Place, csv, event
 
 PERSON = "person-with-a-long-id-4711"
 
@@ -108,3 +112,25 @@ def test_scan_finds_what_is_there_and_says_when_it_is_not(say: Say, lake: Path) 
 
     file.write_text("event_id,user_id,event_type,item_id,occurred_at\n")
     assert say(*words)[0] == 0
+
+
+@pytest.mark.server
+def test_prefect_never_learns_who(prefect_database: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.land("events/2011-10-01/a.csv", csv(event(1, PERSON), event(2, "somebody")))
+    place.ingest()
+    draft = place.land("events/draft/a.csv", csv(event(1, PERSON)))
+    with tombstones.opened(place.lake, create=True) as ledger:
+        assert ledger is not None
+        request = tombstones.receive(ledger, "erase", PERSON, datetime(2011, 10, 5, tzinfo=UTC))
+
+    with pytest.raises(BlockedError):
+        erase_flow(str(place.landing), str(place.lake))
+    draft.unlink()
+    told = erase_flow(str(place.landing), str(place.lake), request)
+
+    assert told["requests"] == {request: "done"}
+    database = [("prefect", prefect_database)]
+    assert scan.scan(place.landing, place.lake, [PERSON], database)["prefect"] == 0
+    # The database can be looked into: what Prefect may know is there.
+    assert scan.scan(place.landing, place.lake, [request], database)["prefect"] > 0
