@@ -95,15 +95,17 @@ def speaker(trained: Trained, placement: str) -> str:
 def _difference(
     mine: Gains, theirs: Gains, config: Config, chosen: NDArray[np.bool_] | None = None
 ) -> tuple[float, float, float]:
-    """Mean over the policies of the mean paired difference, with its 95 % bootstrap interval over people."""
+    """Mean paired difference over people and policies, with its 95 % bootstrap interval over people.
+
+    A policy counts by the people who can tell: the mean of policy means let the few of one drown the many of another.
+    """
     table = np.column_stack([mine[policy] - theirs[policy] for policy in sorted(mine)])
     table = table if chosen is None else table[chosen]
     table = table[~np.isnan(table).all(axis=1)]
     known, table = ~np.isnan(table), np.nan_to_num(table)
 
     def mean(rows: NDArray[np.int64]) -> float:
-        people = known[rows].sum(axis=0)
-        return float((table[rows].sum(axis=0)[people > 0] / people[people > 0]).mean())
+        return float(table[rows].sum() / known[rows].sum())
 
     draw = np.random.Generator(np.random.Philox(config.run.seed))
     size = len(table)
