@@ -119,9 +119,10 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
 
 
 def record(con: duckdb.DuckDBPyConnection, trained: Trained) -> None:
-    """Write `marts.model_runs` and `marts.model_evaluation`: what was learned when the model was trained."""
-    write(con, "model_runs", trained.runs)
-    write(con, "model_evaluation", trained.figures)
+    """Write `marts.model_runs` and `marts.model_evaluation`: what was learned when the model was trained, and which."""
+    version = pl.lit(trained.model_version).alias("model_version")
+    write(con, "model_runs", trained.runs.with_columns(version))
+    write(con, "model_evaluation", trained.figures.with_columns(version))
 
 
 def save(trained: Trained, folder: Path) -> None:
