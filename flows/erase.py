@@ -74,13 +74,13 @@ def erase(
     if not run.lake.is_dir():
         raise MissingInputError(f"{run.lake}: no lake here; check --lake")
     with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
-        landed = _landed(run, room)
+        landed = [asked for asked in _landed(run, room) if asked.kind == "erase"]
         with tombstones.opened(run.lake, create=bool(landed)) as ledger:
             if ledger is None:
                 return _summary([], "nothing_to_do", {}, began)
             for asked in landed:
                 tombstones.receive(
-                    ledger, asked.kind, asked.person, asked.requested_at, called=asked.called, verified=asked.verified
+                    ledger, "erase", asked.person, asked.requested_at, called=asked.called, verified=asked.verified
                 )
             chosen = _chosen(ledger, request)
             if not chosen:
@@ -122,7 +122,9 @@ def take_inventory(this: Pass) -> None:
     for named, places in hiding.held(this.run.lake, this.run.config, this.erased).items():
         counts[named] = counts.get(named, Counter()) + places
     for request in this.chosen:
-        tombstones.count(this.ledger, request.request, counts.get(request.request, {}))
+        # Who asked twice is counted under the later request and is the same person.
+        mine = [counts.get(r.request, Counter()) for r in this.chosen if r.person == request.person]
+        tombstones.count(this.ledger, request.request, sum(mine, Counter()))
 
 
 def hide(this: Pass) -> None:

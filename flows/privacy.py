@@ -187,6 +187,8 @@ def _moment(text: str | None) -> datetime:
         moment = datetime.min
     if moment.tzinfo is None:
         raise ConfigurationError("--requested-at: write an ISO 8601 instant with its offset")
+    if moment > datetime.now(UTC):
+        raise ConfigurationError("--requested-at: lies in the future; nobody can ask to forget what has not happened")
     return moment.astimezone(UTC)
 
 

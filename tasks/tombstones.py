@@ -33,8 +33,6 @@ CREATE TABLE IF NOT EXISTS subjects (request TEXT NOT NULL, id TEXT NOT NULL, PR
 CREATE TABLE IF NOT EXISTS tombstones (digest TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
     erased_at TEXT NOT NULL, epoch INTEGER NOT NULL, request TEXT NOT NULL, PRIMARY KEY (digest, request));
 CREATE TABLE IF NOT EXISTS keys (fingerprint TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS exports (export TEXT PRIMARY KEY, request TEXT NOT NULL, person TEXT NOT NULL,
-    path TEXT NOT NULL, made_at TEXT NOT NULL, expires_at TEXT NOT NULL);
 """
 
 

@@ -163,3 +163,30 @@ def test_short_ids_are_found_as_whole_values_only(tmp_path: Path) -> None:
     assert erase(place.run("2011-10-31"))["status"] == "done"
     assert found(place, "17850") == {}
     assert place.history(columns="event_id") == [("e2",)]
+
+
+def test_who_asks_twice_at_once_gets_two_receipts_that_say_the_same(place: Place) -> None:
+    ask(place, name="q1")
+    ask(place, name="q2")
+
+    told = erase(place.run("2011-10-31"))
+
+    assert list(told["requests"].values()) == ["done", "done"]
+    with tombstones.opened(place.lake) as ledger:
+        assert ledger is not None
+        one, other = (r.receipt for r in tombstones.requests(ledger))
+    assert one is not None
+    assert other is not None
+    assert one["found"] == other["found"]
+    assert one["found"]["landing/events"] == 3
+
+
+def test_other_requests_wait_for_who_serves_them_and_go_with_the_person(place: Place) -> None:
+    ask(place, kind="access", name="q0")
+    assert erase(place.run("2011-10-31"))["status"] == "nothing_to_do"
+    assert not tombstones.folder_of(place.lake).exists()
+
+    ask(place)
+    erase(place.run("2011-10-31"))
+
+    assert found(place) == {}
