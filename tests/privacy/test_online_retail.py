@@ -13,8 +13,8 @@ from tasks import lake, quality, scan, sources
 from tests.nights import tables
 from tests.privacy import worlds
 
-DAY = "2010-02-28"
-"""Three months of shopping: enough for every family, and a night of a minute."""
+DAY = "2011-02-15"
+"""Eleven weeks of shopping: enough for every family, and a night of a minute."""
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +40,12 @@ def canaries(landing: Path) -> dict[str, str]:
 def also(landing: Path, people: dict[str, str], *, there: bool) -> None:
     """What Online Retail has none of: a line that cannot be read, and a link between two ids."""
     day = DAY
-    broken = [f"x,{people['quarantined']},view,too,many,fields,2010-02-01", "y,0000,view,too,many,fields,2010-02-01"]
+    broken = [f"x,{people['quarantined']},view,too,many,fields,2011-02-01", "y,0000,view,too,many,fields,2011-02-01"]
     header = "event_id,user_id,event_type,item_id,occurred_at"
     for table, text in {
         "events": "\n".join([header, *(broken if there else broken[1:])]) + "\n",
         "identities": "user_id,linked_user_id,linked_at\n"
-        + (f"{people['merged']},{people['alias']},2010-02-01T00:00:00Z\n" if there else ""),
+        + (f"{people['merged']},{people['alias']},2011-02-01T00:00:00Z\n" if there else ""),
     }.items():
         file = landing / table / day / "also.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
