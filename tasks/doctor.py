@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tasks import publication, serving, shelf
+from tasks import publication, registry, serving, shelf
 from tasks.errors import TailorbirdError
 from tasks.lake import read_manifest, verify
 from tasks.settings import Config
@@ -43,6 +43,7 @@ def examine(lake: Path, config: Config, *, mend: bool = False) -> dict[str, Any]
         "history": _history(lake, problems),
         "publications": _publications(lake, problems, mend=mend),
         "pointer": _pointer(lake, problems),
+        "models": _models(lake, problems),
     }
     return report | {"problems": problems, "healthy": not problems}
 
@@ -123,3 +124,17 @@ def _pointer(lake: Path, problems: list[str]) -> str | None:
         problems.append(f"{link}: names a publication that is not there; run `rollback --to ID` to choose one")
         return None
     return link.readlink().name
+
+
+def _models(lake: Path, problems: list[str]) -> list[dict[str, Any]]:
+    try:
+        known = registry.models(lake)
+    except TailorbirdError as problem:
+        problems.append(str(problem))
+        return []
+    problems += [
+        f"models/{one.version}: is damaged; restore it, or serve another one: see the runbook"
+        for one in known
+        if not one.intact
+    ]
+    return [{"version": one.version, "champion": one.champion, "intact": one.intact} for one in known]

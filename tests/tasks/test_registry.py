@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import registry
+from tasks import doctor, registry
 from tasks.errors import BlockedError, ConfigurationError
+from tasks.settings import load_config
 from tests.nights import a_run
 
 OCTOBER, NOVEMBER, DECEMBER = "2011-10-31", "2011-11-30", "2011-12-31"
@@ -203,3 +204,18 @@ def test_the_manifest_says_what_a_model_came_from(tmp_path: Path) -> None:
     assert told["settings"].keys() == set(registry.RECIPE)
     assert told["files"].keys() == {"als.npz", "trained.json"}
     assert "landing.events" in told["contracts"]
+
+
+def test_a_damaged_model_is_found_by_the_doctor(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    versions = [registered(lake, OCTOBER), registered(lake, NOVEMBER)]
+    registry.promote(lake, versions[0])
+    (lake / "models" / versions[1] / "als.npz").write_bytes(b"")
+
+    found = doctor.examine(lake, load_config())
+
+    assert [(one["version"], one["champion"], one["intact"]) for one in found["models"]] == [
+        (versions[0], True, True),
+        (versions[1], False, False),
+    ]
+    assert [problem for problem in found["problems"] if versions[1] in problem]
