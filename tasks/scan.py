@@ -179,7 +179,8 @@ def _short(file: Path, people: set[str], table: str) -> int:
     name = file.name.removesuffix(".gz")
     if not name.endswith((".csv", ".json", ".jsonl")):
         return 0
-    text = b"".join(list(_layers(file))[-1]).decode("utf-8", "replace")
+    *_, unpacked = (b"".join(blocks) for blocks in _layers(file))
+    text = unpacked.decode("utf-8", "replace")
     if name.endswith(".json"):
         try:
             return sum(value in people for value in _strings(json.loads(text)))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from flows.erase import erase
@@ -233,3 +234,21 @@ def test_every_file_of_the_lake_is_on_the_map(world: World) -> None:
 
     assert len(found) > 10
     assert not [place for place in found if not places.explained(place)]
+
+
+@pytest.mark.prove
+def test_everybody_may_be_forgotten_at_once(world: World, tmp_path: Path) -> None:
+    run = copy_of(world, tmp_path)
+    files = [
+        str(f) for table in ("events", "users", "consents") for f in (run.lake / "history" / table).rglob("*.parquet")
+    ]
+    query = "SELECT DISTINCT user_id FROM read_parquet($files, union_by_name = true) WHERE user_id IS NOT NULL"
+    everybody = [user for (user,) in duckdb.execute(query, {"files": files}).fetchall()]
+    worlds.ask(run, everybody)
+
+    told = erase(run)
+
+    assert len(everybody) > 50
+    assert told["status"] == "done"
+    assert tables(run.lake)["recommendations"] == []
+    assert not any(scanned(run, tuple(everybody)).values())
