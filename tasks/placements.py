@@ -164,6 +164,8 @@ def reasons(
     code = np.full(len(people), "trending", dtype=object)
     evidence = np.full(len(people), -1, dtype=np.int64)
     bought = block.dense(block.purchases)[people, items] > 0
+    # Whichever family brought it: what the person bought before is the best reason.
+    names = np.where(bought & ~block.catalogue.sensitive[items], Repeat.name, names)
     again = names == Repeat.name
     code[again] = np.where(bought[again], "bought_before", "liked_before")
     evidence[again] = items[again]
