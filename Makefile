@@ -30,8 +30,8 @@ nightly: setup ## the main job on a small fixed sample: landing, lake and summar
 	$(BIN)/tailorbird sample --users 400 --items 300 --events 20000 --days 90 --seed 1 --to $(WORK)/nightly/landing
 	$(BIN)/tailorbird nightly --landing $(WORK)/nightly/landing --lake $(WORK)/nightly/lake --as-of 2026-03-31
 
-test: setup ## all tests, the fast ones first
-	$(BIN)/python -m pytest -m "not prove"
+test: setup ## all tests but the long fault catalogue, the fast ones first, on two cores
+	$(BIN)/python -m pytest -m "not prove" --numprocesses 2 --dist loadfile
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

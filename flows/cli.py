@@ -36,7 +36,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench = typer.Typer(help="Measure against public data.", no_args_is_help=True)
+bench = typer.Typer(
+    epilog="Example: tailorbird benchmark split --train train.npz --test test.npz",
+    help="Measure against public data.",
+    no_args_is_help=True,
+)
 app.add_typer(bench, name="benchmark")
 
 privacy.register(app)

@@ -25,3 +25,15 @@ def real_data() -> Path:
     if not (folder / "online-retail").is_dir():
         pytest.skip("no online-retail in ../shared/data; set $TAILORBIRD_DATA")
     return folder
+
+
+# What is quick to tell comes first: a wrong word in the SQL need not wait for a night to be killed.
+ORDER = ("sql", "tasks", "benchmarks", "privacy", "flows", "faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        return ORDER.index(folder) if folder in ORDER else 0
+
+    items.sort(key=place)
