@@ -223,8 +223,8 @@ def test_what_a_killed_run_left_is_swept_and_nothing_else(tmp_path: Path) -> Non
     (home / half.publication / "serving.duckdb").unlink()
     for leftover in (".staging-1", ".trash-2"):
         (home / leftover / "recommendations").mkdir(parents=True)
-    (tmp_path / ".current.3").symlink_to("publications/x")
-    assert publication.sweep(tmp_path) == [".current.3", ".staging-1", ".trash-2", half.publication]
+    (tmp_path / ".current.0123abcd").symlink_to("publications/x")
+    assert publication.sweep(tmp_path) == [".current.0123abcd", ".staging-1", ".trash-2", half.publication]
     assert [f.name for f in home.iterdir()] == [done.publication]
     assert publication.sweep(tmp_path) == []
 
