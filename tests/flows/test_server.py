@@ -104,7 +104,7 @@ def server(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def test_make_deploy_deploys_what_readme_says(server: Server) -> None:
     deployments = {d["name"]: d for d in server.ask("deployments/filter")}
 
-    assert deployments.keys() == {"production", "weekly", "manual"}
+    assert deployments.keys() == {"production", "weekly", "daily", "manual"}
     for deployment in deployments.values():
         assert deployment["parameters"]["landing"] == server.env["TAILORBIRD_LANDING"]
         assert deployment["parameters"]["lake"] == server.env["TAILORBIRD_LAKE"]
