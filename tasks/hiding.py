@@ -74,10 +74,13 @@ def retire(lake: Path) -> None:
     """Supersede what stood in for the current publication until it was rebuilt."""
     here = shelf.current(lake)
     current = shelf.read_manifest(lake / "publications" / here) if here else None
+    if current is None:
+        return
     for folder in shelf.folders(lake):
         manifest = shelf.read_manifest(folder)
-        stands_in = manifest is not None and current is not None and "instead_of" in manifest
-        if stands_in and folder.name != here and manifest["cut"] == current["cut"]:  # type: ignore[index] # not None
+        if manifest is None or "instead_of" not in manifest or folder.name == here:
+            continue
+        if manifest["cut"] == current["cut"]:
             shelf.supersede(folder)
 
 

@@ -244,14 +244,17 @@ def _entry(contract: Contract, files: list[dict[str, Any]]) -> dict[str, Any]:
 
 def last_cut(run: Run) -> datetime | None:
     """The cut of the newest complete publication of an earlier as_of, if there is one."""
-    cuts = [datetime.fromisoformat(p.cut) for p in publications(run.lake) if p.complete]
-    return max((cut for cut in cuts if cut < run.as_of), default=None)
+    return max((datetime.fromisoformat(p.cut) for p in _before(run)), default=None)
+
+
+def _before(run: Run) -> list[Publication]:
+    """The complete publications of earlier as_ofs."""
+    return [p for p in publications(run.lake) if p.complete and datetime.fromisoformat(p.cut) < run.as_of]
 
 
 def _earlier(run: Run) -> gates.Earlier | None:
     """The newest complete publication of an earlier as_of; of several, the one that is served."""
-    cut = run.as_of.astimezone(UTC)
-    known = [p for p in publications(run.lake) if p.complete and datetime.fromisoformat(p.cut) < cut]
+    known = _before(run)
     if not known:
         return None
     newest = max(known, key=lambda p: (p.cut, p.current, p.id))
