@@ -18,12 +18,13 @@ from tasks.recommenders.als import Als
 from tasks.recommenders.content import Content
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
+from tasks.recommenders.popular import Popular
 from tasks.recommenders.repeat import Repeat
 from tasks.recommenders.trending import Trending
 from tasks.settings import Config, Repeats
 
-FAMILIES: tuple[type[Recommender], ...] = (Trending, Repeat, ItemItem, GraphFilter, Als, Content)
-FITTED_NIGHTLY: tuple[type[Recommender], ...] = (Trending, Repeat, ItemItem, GraphFilter, Content)
+FAMILIES: tuple[type[Recommender], ...] = (Trending, Popular, Repeat, ItemItem, GraphFilter, Als, Content)
+FITTED_NIGHTLY: tuple[type[Recommender], ...] = (Trending, Popular, Repeat, ItemItem, GraphFilter, Content)
 """Counted in closed form, so that a fit to tonight is what folding in every event since the training would give. Ten
 days after a training, on Online Retail and its real future, NDCG@10 of new items was .115 with item-item and the graph
 as they were, .132 so; .139 had ALS been fitted again, too, which waits for the next training."""
@@ -67,6 +68,15 @@ class Candidates:
     """people × candidates: rows are as long as the longest union; the rest is padding."""
     scores: Floats
     """families × people × candidates, on the common scale."""
+
+    def take(self, people: Flags) -> Candidates:
+        """Of these people only."""
+        return Candidates(self.items[people], self.valid[people], self.scores[:, people])
+
+    def listed(self, scores: Floats, k: int) -> tuple[Ints, Flags, Ints]:
+        """People × k by these scores of the candidates: items, which entries are real, and where they stood."""
+        places, values = best(scores, min(k, scores.shape[1]))
+        return np.take_along_axis(self.items, places, axis=1), values > 0, places
 
     def ranks(self) -> Ints:
         """Families × people × candidates, from 1; equal scores by position."""
@@ -193,9 +203,10 @@ def candidates(scales: Floats, permitted: Flags, per_family: int = PER_FAMILY) -
         positions, values = best(scale * permitted, per_family)
         rows, places = np.nonzero(values > 0)
         chosen[rows, positions[rows, places]] = True
-    most = int(np.count_nonzero(chosen, axis=1).max(initial=0))
-    items = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
-    valid = np.take_along_axis(chosen, items, axis=1)
+    sizes = np.count_nonzero(chosen, axis=1)
+    valid = np.arange(sizes.max(initial=0))[None, :] < sizes[:, None]
+    items = np.zeros(valid.shape, dtype=np.int64)
+    items[valid] = np.nonzero(chosen)[1]
     return Candidates(items, valid, np.take_along_axis(scales, items[None], axis=2) * valid)
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -15,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from tasks import blend
+from tasks.ranker import Ranker, rank
 from tasks.recommenders import Flags, Floats, Interactions, Ints
 from tasks.settings import Config, Repeats, Run
 
@@ -39,12 +41,21 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Split:
-    """Half-open windows of whole local days: train [start, validation), validation [.., test), test [.., end)."""
+    """Half-open windows of whole local days: train [start, validation), validation [.., test), test [.., end).
+
+    The last part of train are `earlier` windows, from each to the next and to validation: they teach.
+    """
 
     start: datetime
     validation: datetime
     test: datetime
     end: datetime
+    earlier: tuple[datetime, ...] = ()
+
+    @property
+    def spans(self) -> list[tuple[datetime, datetime]]:
+        """All windows, oldest first; the last two are validation and test."""
+        return list(pairwise((*self.earlier, self.validation, self.test, self.end)))
 
 
 @dataclass(frozen=True)
@@ -77,8 +88,38 @@ def split(con: duckdb.DuckDBPyConnection, run: Run) -> Split | None:
     if test < 1 or validation < 1 or days - test - validation < 1:
         return None
     end = last + timedelta(days=1)
-    begins = [first, end - timedelta(days=test + validation), end - timedelta(days=test), end]
-    return Split(*(_midnight(day, zone) for day in begins))
+    longer = test
+    # Never more than half of the record: the rest is to learn from.
+    while longer <= min(settings.longest_horizon_days, days // 4):
+        if all(_successful(con, run, end - timedelta(days=back * longer), longer) >= settings.min_people
+               for back in (2, 1)):  # fmt: skip
+            test, validation = longer, validation if longer == test else longer
+            break
+        longer *= 2
+    more = min(run.config.ranker.windows - 2, (days // 2 - test - validation) // validation)
+    begins = [end - timedelta(days=test + validation * count) for count in range(max(0, more) + 1, -1, -1)]
+    *earlier, known_to, tested = (_midnight(day, zone) for day in begins)
+    return Split(_midnight(first, zone), known_to, tested, _midnight(end, zone), tuple(earlier))
+
+
+def _successful(con: duckdb.DuckDBPyConnection, run: Run, start: date, days: int) -> int:
+    """People known before `start` with one kind of success in the days from it on; of the best kind."""
+    success = run.config.signals.success
+    types = {signal: list(getattr(success, signal)) for signal in SIGNALS}
+    ((*counts,),) = con.execute(
+        """
+        WITH known AS (SELECT user_id FROM staging.events WHERE item_id IS NOT NULL
+                       GROUP BY user_id HAVING min(occurred_on) < $start)
+        SELECT count(DISTINCT user_id) FILTER (list_contains($purchase, event_type)),
+               count(DISTINCT user_id) FILTER (list_contains($click, event_type)),
+               count(DISTINCT user_id) FILTER (list_contains($helpful, event_type)
+                                               OR (event_type = 'rate' AND value >= $rating))
+        FROM staging.events SEMI JOIN known USING (user_id)
+        WHERE occurred_on >= $start AND occurred_on < $start + $days::INTEGER AND item_id IS NOT NULL
+        """,
+        {"start": start, "days": days, "rating": success.helpful_rating, **types},
+    ).fetchall()
+    return max(int(count) for count in counts)
 
 
 def truth(con: duckdb.DuckDBPyConnection, run: Run, history: Interactions, start: datetime, end: datetime) -> Truth:
@@ -109,10 +150,16 @@ def truth(con: duckdb.DuckDBPyConnection, run: Run, history: Interactions, start
 def measured_people(history: Interactions, happened: Truth, most: int, seed: int) -> Ints:
     """Rows of the people with any truth, ascending; of more than `most`, those whose hash of seed and id is lowest."""
     active = np.flatnonzero(sum(np.diff(table.indptr) for table in happened.by_signal.values()))
-    if len(active) <= most:
-        return active
-    key = [hashlib.sha256(f"{seed}\0{history.people[row]}".encode()).digest() for row in active]
-    return np.sort(active[np.argsort(np.array(key, dtype="S32"), kind="stable")[:most]])
+    return drawn_people(history, active, most, seed)
+
+
+def drawn_people(history: Interactions, rows: Ints, most: int, seed: int) -> Ints:
+    """Of more than `most` rows those whose hash of seed and id is lowest, ascending: no other row changes the draw."""
+    if len(rows) <= most:
+        return rows
+    key = [hashlib.sha256(f"{seed}\0{history.people[row]}".encode()).digest() for row in rows]
+    # Trailing zero bytes are cut by numpy, in ids as in any other text, and order nothing else.
+    return np.sort(rows[np.argsort(np.array(key, dtype="S32"), kind="stable")[:most]])
 
 
 def main_signal(happened: Truth, config: Config) -> str | None:
@@ -143,8 +190,9 @@ def measure(
     history: Interactions,
     happened: Truth,
     config: Config,
+    rankers: Mapping[Repeats, Ranker],
 ) -> dict[tuple[str, str], Figures]:
-    """Figures by (recommender, repeat policy): each family alone, the blend, and the baselines.
+    """Figures by (recommender, repeat policy): each family alone, the blend, the ranker, and the baselines.
 
     Everything that may be shown is ranked for everybody; no sampled negatives.
     """
@@ -157,29 +205,44 @@ def measure(
         scales = blend.opinions(families, block, config.privacy.min_people)
         for policy, mixture in weights.items():
             permitted = blend.allowed(block, policy)
-            for name, scores in _contenders(families, scales, mixture, permitted, block):
-                figures = _figures(scores, tables, permitted, block)
+            named = (families.names, mixture, policy)
+            for name, (items, listed) in _contenders(scales, permitted, block, named, rankers.get(policy)):
+                figures = _figures(items, listed, tables, permitted, block)
                 parts.setdefault((name, policy), []).append(figures)
     return {key: _joined(blocks) for key, blocks in parts.items()}
 
 
 def _contenders(
-    families: blend.Families, scales: Floats, mixture: NDArray[np.float64], permitted: Flags, block: Interactions
-) -> Iterator[tuple[str, Floats]]:
-    """Every recommender's scores of the block under one policy, one at a time."""
-    for row, name in enumerate(families.names):
-        yield name, scales[row] * permitted
-    yield "blend", blend.mix(scales, mixture, permitted)
+    scales: Floats,
+    permitted: Flags,
+    block: Interactions,
+    named: tuple[tuple[str, ...], NDArray[np.float64], Repeats],
+    ranker: Ranker | None,
+) -> Iterator[tuple[str, tuple[Ints, Flags]]]:
+    """Every recommender's lists of the block under one policy, one at a time: items, and which entries are real."""
+    names, mixture, policy = named
+    k = max(CUTOFFS)
+    known = blend.candidates(scales, permitted)
+    mixed = blend.mix(known.scores, mixture, known.valid)
+    for row, name in enumerate(names):
+        yield name, known.listed(known.scores[row], k)[:2]
+    yield "blend", known.listed(mixed, k)[:2]
+    if ranker is not None:
+        yield "ranker", known.listed(rank(ranker, block, known, mixed, names, mixture, policy)[0], k)[:2]
     for name, days in BASELINES.items():
-        yield name, block.catalogue.demand[days].astype(np.float32)[None, :] * permitted
+        positions, values = blend.best(block.catalogue.demand[days].astype(np.float32)[None, :] * permitted, k)
+        yield name, (positions, values > 0)
 
 
-def _figures(scores: Floats, tables: Mapping[str, Flags], permitted: Flags, block: Interactions) -> Figures:
-    positions, values = blend.best(scores, max(CUTOFFS))
-    listed = values > 0
+def _figures(
+    positions: Ints, listed: Flags, tables: Mapping[str, Flags], permitted: Flags, block: Interactions
+) -> Figures:
+    # Blocks with few candidates have shorter lists.
+    short = [(0, 0), (0, max(CUTOFFS) - positions.shape[1])]
+    positions, listed = np.pad(positions, short), np.pad(listed, short)
     covered = {}
     for k in CUTOFFS:
-        covered[k] = np.zeros(scores.shape[1], dtype=bool)
+        covered[k] = np.zeros(permitted.shape[1], dtype=bool)
         covered[k][positions[:, :k][listed[:, :k]]] = True
     return Figures(
         hits={s: np.take_along_axis(table, positions, axis=1) & listed for s, table in tables.items()},

@@ -157,7 +157,7 @@ def _evaluation(scene: _Scene) -> Verdict:
     if not scene.has("marts.model_runs", "placement", "role", "test_ndcg_10_low", "test_ndcg_10_high"):
         return _skipped("evaluation", "no figures")
     figures = scene.con.execute(
-        "SELECT max(test_ndcg_10_high) FILTER (role = 'blend') AS blend, "
+        "SELECT max(test_ndcg_10_high) FILTER (used AND role IN ('blend', 'ranker')) AS blend, "
         "max(test_ndcg_10_low) FILTER (role = 'baseline') AS baseline, placement FROM marts.model_runs "
         "WHERE isfinite(test_ndcg_10_low) AND isfinite(test_ndcg_10_high) GROUP BY placement "
         "HAVING blend IS NOT NULL AND baseline IS NOT NULL ORDER BY blend - baseline, placement LIMIT 1"

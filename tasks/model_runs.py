@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from tasks import blend, evaluation
+from tasks.choice import Learned
 from tasks.recommenders import Interactions
 from tasks.settings import Config, Repeats
 
@@ -24,7 +24,7 @@ SCHEMA = {
 
 def table(
     families: blend.Families,
-    weights: Mapping[Repeats, NDArray[np.float64]],
+    learned: Mapping[Repeats, Learned],
     measured: Mapping[tuple[str, str], evaluation.Figures],
     history: Interactions,
     signal: str | None,
@@ -34,11 +34,12 @@ def table(
     rows = []
     sizes = (len(history), int(np.count_nonzero(history.catalogue.people)), int(history.events.sum(dtype=np.float64)))
     for placement, settings in config.placements.items():
-        mixture = dict(zip(families.names, weights[settings.repeats].tolist(), strict=True))
-        contenders = [(f.name, "family") for f in blend.FAMILIES] + [("blend", "blend")]
+        chosen = learned[settings.repeats]
+        mixture = dict(zip(families.names, chosen.weights.tolist(), strict=True))
+        contenders = [(f.name, "family") for f in blend.FAMILIES] + [("blend", "blend"), ("ranker", "ranker")]
         for name, role in contenders + [(name, "baseline") for name in evaluation.BASELINES]:
             weight = mixture.get(name)
-            used, why = _why(name, role, weight, families)
+            used, why = _why(name, role, weight, families, chosen)
             figures = _headline(measured.get((name, settings.repeats)), signal, config)
             why = why if figures[0] is not None or role == "family" else f"{why}; not measured: too_little_data"
             rows.append((name, placement, role, used, why, weight, *sizes, signal, *figures))
@@ -47,19 +48,28 @@ def table(
     )
 
 
-def _why(name: str, role: str, weight: float | None, families: blend.Families) -> tuple[bool, str]:
+def _why(name: str, role: str, weight: float | None, families: blend.Families, chosen: Learned) -> tuple[bool, str]:
     if role == "baseline":
         return False, "measured for comparison"
+    if role == "ranker":
+        return chosen.ranker is not None, chosen.why
     if role == "blend":
-        used = bool(families.models)
-        return used, "the mix of all used families" if used else "too_little_data: no family could learn"
+        return bool(families.models), _why_blend(families, chosen)
     if name in families.unused:
         return False, families.unused[name]
     if not weight:
         return False, "has nothing to say under this placement's rules"
-    if weight <= blend.WHISPER:
-        return True, "fills what the others leave empty; adds nothing more on earlier windows"
-    return True, "adds to the others on earlier windows"
+    adds = "adds to the others on earlier windows"
+    return True, adds if weight > blend.WHISPER else "fills what the others leave empty; adds nothing more"
+
+
+def _why_blend(families: blend.Families, chosen: Learned) -> str:
+    if not families.models:
+        return "too_little_data: no family could learn"
+    if chosen.chosen == "ranker":
+        return "explains the lists that the ranker orders"
+    mixed = "the mix of all used families"
+    return mixed if chosen.chosen == "blend" else f"{mixed}, led by {chosen.chosen}, which was better alone"
 
 
 def _headline(
@@ -94,6 +104,8 @@ def summary(
         }  # fmt: skip
     w = windows
     dates = {} if w is None else {
+        "horizon_days": (w.end - w.test).days,
+        "windows": len(w.spans),
         "train": [w.start.date().isoformat(), w.validation.date().isoformat()],
         "validation": [w.validation.date().isoformat(), w.test.date().isoformat()],
         "test": [w.test.date().isoformat(), w.end.date().isoformat()],

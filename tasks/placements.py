@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tasks import blend
+from tasks.blend import Candidates
+from tasks.evaluation import SIGNALS
+from tasks.ranker import rank
 from tasks.recommenders import Floats, Interactions, Ints
 from tasks.recommenders.als import Als
 from tasks.recommenders.content import Content
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
+from tasks.recommenders.popular import Popular
 from tasks.recommenders.repeat import Repeat
 from tasks.recommenders.trending import Trending
 from tasks.settings import Config, Run
@@ -58,6 +62,8 @@ class _Entries:
     items: Ints
     scores: Floats
     family: Ints
+    chances: Mapping[str, NDArray[np.float64]]
+    """By signal, where a ranker knows."""
 
 
 def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lists:
@@ -104,9 +110,13 @@ def _block(block: Interactions, trained: Trained, config: Config) -> Iterator[tu
     ids, names = np.array(block.people, dtype=object), np.array(trained.families.names, dtype=object)
     items = np.array(block.catalogue.ids, dtype=object)
     for placement, settings in config.placements.items():
-        weights = trained.weights[settings.repeats]
-        mixed = blend.mix(scales, weights, blend.allowed(block, settings.repeats))
-        entries = _entries(mixed, scales, weights, settings.k)
+        weights, ranker = trained.weights[settings.repeats], trained.rankers.get(settings.repeats)
+        permitted = blend.allowed(block, settings.repeats)
+        known = blend.candidates(scales, permitted, max(blend.PER_FAMILY, settings.k))
+        mixed = blend.mix(known.scores, weights, known.valid)
+        names_weights = (trained.families.names, weights, settings.repeats)
+        scores, chances = rank(ranker, block, known, mixed, *names_weights)
+        entries = _entries(known, scores, chances, weights, settings.k)
         code, reason = reasons(block, trained.families, entries.people, entries.items, entries.family)
         frame = pl.DataFrame(
             {
@@ -116,8 +126,7 @@ def _block(block: Interactions, trained: Trained, config: Config) -> Iterator[tu
                 "position": entries.position.astype(np.int32),
                 "item_id": items[entries.items],
                 "score": np.round(entries.scores.astype(np.float64), blend.DECIMALS),
-                "p_click": [None] * len(entries.people),
-                "p_purchase": [None] * len(entries.people),
+                **{f"p_{signal}": entries.chances.get(signal) for signal in SIGNALS},
                 "reason_code": code,
                 "reason_item_id": [None if i < 0 else items[i] for i in reason],
                 "recommender": names[entries.family],
@@ -143,13 +152,18 @@ def _block(block: Interactions, trained: Trained, config: Config) -> Iterator[tu
         yield frame, short
 
 
-def _entries(mixed: Floats, scales: Floats, weights: NDArray[np.float64], k: int) -> _Entries:
-    positions, values = blend.best(mixed, k)
-    people, places = np.nonzero(values > 0)
-    items = positions[people, places]
-    shares = scales[:, people, items] * weights.astype(np.float32)[:, None]
+def _entries(
+    known: Candidates, scores: Floats, chances: Mapping[str, Floats], weights: NDArray[np.float64], k: int
+) -> _Entries:
+    items, listed, places = known.listed(scores, k)
+    people, positions = np.nonzero(listed)
+    at = places[people, positions]
+    shares = known.scores[:, people, at] * weights.astype(np.float32)[:, None]
+    told = {signal: np.asarray(np.round(chance[people, at], blend.DECIMALS), dtype=np.float64)
+            for signal, chance in chances.items()}  # fmt: skip
     # Of equal contributions the family that is named first.
-    return _Entries(people, places + 1, items, values[people, places], np.argmax(shares, axis=0))
+    family = np.argmax(shares, axis=0)
+    return _Entries(people, positions + 1, items[people, positions], scores[people, at], family, told)
 
 
 def reasons(
@@ -184,7 +198,7 @@ def reasons(
         strength, own = _strongest(block, people[alike], items[alike], reading)
         code[alike] = "similar_content"
         evidence[alike] = np.where(strength > 0, own, -1)
-    code[names == Trending.name] = "trending"
+    code[names == Popular.name] = "popular"
     return code, evidence
 
 
@@ -283,8 +297,9 @@ def _countries(
 SCHEMAS = {
     "recommendations": {
         "user_id": pl.String, "placement": pl.String, "context": pl.String, "position": pl.Int32, "item_id": pl.String,
-        "score": pl.Float64, "p_click": pl.Float64, "p_purchase": pl.Float64, "reason_code": pl.String,
-        "reason_item_id": pl.String, "recommender": pl.String, "user_temperature": pl.String, "slot_type": pl.String,
+        "score": pl.Float64, "p_click": pl.Float64, "p_purchase": pl.Float64, "p_helpful": pl.Float64,
+        "reason_code": pl.String, "reason_item_id": pl.String, "recommender": pl.String, "user_temperature": pl.String,
+        "slot_type": pl.String,
         "propensity": pl.Float64, "arm": pl.String, "model_version": pl.String,
     },
     "short_lists": {"user_id": pl.String, "placement": pl.String, "rows": pl.Int32, "why": pl.String},

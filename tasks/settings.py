@@ -105,6 +105,7 @@ class Evaluation(Section):
     train_share: Share
     validation_share: Share
     max_horizon_days: int = Field(ge=1)
+    longest_horizon_days: int = Field(ge=1)
     min_people: int = Field(ge=1)
     max_people: int = Field(ge=1)
     bootstrap: int = Field(ge=1)
@@ -168,6 +169,19 @@ class Retraining(Section):
     max_popularity_gain: Share
 
 
+class Ranker(Section):
+    policies: tuple[Repeats, ...]
+    windows: int = Field(ge=2)
+    people: int = Field(ge=1)
+    negatives: float = Field(gt=0, le=1)
+    iterations: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, le=1)
+    leaves: int = Field(ge=2)
+    min_leaf: int = Field(ge=1)
+    min_successes: int = Field(ge=1)
+    objective: dict[Literal["click", "purchase", "helpful"], Share]
+
+
 class Placement(Section):
     k: int = Field(ge=1, le=1000)
     repeats: Repeats
@@ -185,6 +199,7 @@ class Config(Section):
     evaluation: Evaluation
     recommenders: Recommenders
     retraining: Retraining
+    ranker: Ranker
     placements: dict[str, Placement]
 
 

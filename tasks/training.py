@@ -18,16 +18,14 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, evaluation, features, model_runs
+from tasks import blend, choice, evaluation, features, lessons, model_runs
 from tasks.evaluation import Figures
-from tasks.recommenders import Interactions, TooLittleDataError, interactions
+from tasks.ranker import Ranker
+from tasks.recommenders import Catalogue, Interactions, TooLittleDataError, interactions
 from tasks.settings import Config, Repeats, Run
 
 NEEDED = ("user_item", "item_popularity", "item_attributes")
 """Feature tables that families read."""
-
-LESSON_PEOPLE = 4_000
-"""Of a window: a handful of weights needs no more, and their candidates stay in memory."""
 
 FORMAT = 1
 """Of a saved model; another one is refused."""
@@ -54,15 +52,8 @@ class Trained:
     """By (recommender, repeat policy), person by person, on the test window; not part of a saved model."""
     tested: tuple[str, ...] = ()
     """The people of `measured`, in its order."""
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Families that know the world up to a cut, that world, and what happened next."""
-
-    families: blend.Families
-    history: Interactions
-    happened: evaluation.Truth
+    rankers: Mapping[Repeats, Ranker] = field(default_factory=dict)
+    """By repeat policy; under one without, the blend makes the lists."""
 
 
 def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
@@ -84,38 +75,44 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
         policies: list[Repeats] = sorted({p.repeats for p in config.placements.values()})
         history = interactions.load(con, run.as_of, config.signals.half_life_days)
         windows = evaluation.split(con, run)
-        cuts = [] if windows is None else [(windows.validation, windows.test), (windows.test, windows.end)]
-        past = [_past(con, run, start, end) for start, end in cuts]
+        past = [_past(con, run, start, end) for start, end in (windows.spans if windows else [])]
         # Each fit is the same alone or beside another.
         with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
             families, *earlier = pool.map(blend.fit, [history, *(known for known, _ in past)], repeat(config))
+        seen = [lessons.Window(of, *world) for of, world in zip(earlier, past, strict=True)]
+        signal = evaluation.main_signal(seen[-2].happened, config) if seen else None
+        learned = choice.untaught(families, policies)
         measured: dict[tuple[str, str], Figures] = {}
         tested: tuple[str, ...] = ()
-        signal = None
-        weights = {policy: _equal(families) for policy in policies}
-        if windows is not None:
-            validation, test = (_Window(of, *seen) for of, seen in zip(earlier, past, strict=True))
-            signal = evaluation.main_signal(validation.happened, config)
-            names = [
-                n for n in families.names if {n} <= validation.families.models.keys() & test.families.models.keys()
-            ]
-            first = _lessons(validation, names, signal, policies, config)
-            second = _lessons(test, names, signal, policies, config)
-            taught = {p: _learn(first[p], names, test.families, config) for p in policies}
-            measured = evaluation.measure(test.families, taught, test.history, test.happened, config)
+        if seen:
+            before, learned = choice.learn(seen, families, signal, policies, config)
+            test = seen[-1]
+            measured = evaluation.measure(
+                test.families,
+                {policy: of.weights for policy, of in before.items()},
+                test.history,
+                test.happened,
+                config,
+                {policy: of.ranker for policy, of in before.items() if of.ranker},
+            )
             people = evaluation.measured_people(
                 test.history, test.happened, config.evaluation.max_people, config.run.seed
             )
             tested = tuple(test.history.people[row] for row in people)
-            weights = {p: _learn(first[p] + second[p], names, families, config) for p in policies}
-        shown = int(test.history.catalogue.recommendable.sum()) if windows is not None else 0
+        weights = {policy: of.weights for policy, of in learned.items()}
+        shown = _shown(seen[-1].history.catalogue) if seen else 0
         figures = evaluation.table(measured, shown, config)
-        runs = model_runs.table(families, weights, measured, history, signal, config)
-        version = _version(run, families, weights)
+        runs = model_runs.table(families, learned, measured, history, signal, config)
+        version = _version(run, families, weights, learned)
         told = model_runs.summary(runs, figures, windows, signal)
-        trained = Trained(history, families, weights, version, told, runs, figures, measured, tested)
+        rankers = {policy: of.ranker for policy, of in learned.items() if of.ranker}
+        trained = Trained(history, families, weights, version, told, runs, figures, measured, tested, rankers)
     record(con, trained)
     return trained
+
+
+def _shown(catalogue: Catalogue) -> int:
+    return int(catalogue.recommendable.sum()) + catalogue.unscored
 
 
 def record(con: duckdb.DuckDBPyConnection, trained: Trained) -> None:
@@ -132,10 +129,13 @@ def save(trained: Trained, folder: Path) -> None:
     """
     for name, model in trained.families.models.items():
         model.save(folder / f"{name}.npz")
+    for policy, ranker in trained.rankers.items():
+        ranker.save(folder / f"ranker-{policy}.npz")
     facts = {
         "format": FORMAT,
         "items": trained.history.catalogue.ids,
         "families": trained.families.names,
+        "rankers": sorted(trained.rankers),
         "unused": dict(trained.families.unused),
         "weights": {policy: weights.tolist() for policy, weights in trained.weights.items()},
         "model_version": trained.model_version,
@@ -180,6 +180,7 @@ def load(folder: Path, history: Interactions, config: Config) -> Trained:
         evaluation=facts["evaluation"],
         runs=pl.DataFrame(facts["runs"], schema=model_runs.SCHEMA),
         figures=pl.DataFrame(facts["figures"], schema=evaluation.SCHEMA),
+        rankers={policy: Ranker.load(folder / f"ranker-{policy}.npz") for policy in facts["rankers"]},
     )
 
 
@@ -193,46 +194,17 @@ def _past(
     return history, evaluation.truth(con, run, history, start, end)
 
 
-def _lessons(
-    window: _Window, names: list[str], signal: str | None, policies: list[Repeats], config: Config
-) -> dict[Repeats, list[blend.Lesson]]:
-    """What a window teaches about these families, under each policy."""
-    lessons: dict[Repeats, list[blend.Lesson]] = {policy: [] for policy in policies}
-    if signal is None or not names:
-        return lessons
-    people = evaluation.measured_people(window.history, window.happened, LESSON_PEOPLE, config.run.seed)
-    known = blend.Families({name: window.families.models[name] for name in names}, {})
-    for start, block in window.history.take(people).blocks(config.run.max_block_cells // (len(names) + 1)):
-        scales = blend.opinions(known, block, config.privacy.min_people)
-        truth = window.happened.dense(signal, people[start : start + len(block)])
-        for policy in policies:
-            lessons[policy].append(blend.lesson(scales, blend.allowed(block, policy), truth))
-    return lessons
-
-
-def _learn(
-    lessons: list[blend.Lesson], names: list[str], target: blend.Families, config: Config
-) -> NDArray[np.float64]:
-    """Weights for the families of `target`; equal ones where too few people can teach."""
-    if sum(len(lesson.truths) for lesson in lessons) < config.evaluation.min_people:
-        return _equal(target)
-    learned = dict(zip(names, blend.learn(lessons, len(names)), strict=True))
-    return np.array([learned.get(name, 0.0) for name in target.names])
-
-
-def _equal(families: blend.Families) -> NDArray[np.float64]:
-    count = len(families.models)
-    return np.round(np.full(count, 1 / max(1, count)), blend.DECIMALS)
-
-
-def _version(run: Run, families: blend.Families, weights: Weights) -> str:
+def _version(run: Run, families: blend.Families, weights: Weights, learned: Mapping[Repeats, choice.Learned]) -> str:
     """A pure hash of the settings, the cut and what was learned."""
     facts = {
         "cut": run.label,
-        "config": run.config.model_dump(mode="json", include={"recommenders", "signals", "evaluation", "privacy"}),
+        "config": run.config.model_dump(
+            mode="json", include={"recommenders", "ranker", "signals", "evaluation", "privacy"}
+        ),
         "weights": {p: dict(zip(families.names, w.tolist(), strict=True)) for p, w in weights.items()},
     }
-    return "blend-" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    kind = "ranker-" if any(of.ranker for of in learned.values()) else "blend-"
+    return kind + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def write(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:

@@ -7,7 +7,7 @@ anything about a person, so that a new person needs no training and an erased on
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -44,6 +44,10 @@ class Catalogue:
     """Positions of all items, the newest landed first, then by id: an order that reads no behaviour."""
     recommendable: Flags
     sensitive: Flags
+    facts: Mapping[str, Floats] = field(default_factory=dict)
+    """What else is known of an item, by name; NaN where it is not. Families read none of it."""
+    unscored: int = 0
+    """Items that could be shown but that nobody met, beyond the newest ones that are here."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -72,6 +76,8 @@ class Interactions:
     """Days from the first event to the cut."""
     last_age: Floats
     """Days from the last event to the cut."""
+    facts: Mapping[str, Floats] = field(default_factory=dict)
+    """What else is known of a cell, by name. Families read none of it."""
 
     def __len__(self) -> int:
         return len(self.people)
@@ -86,7 +92,9 @@ class Interactions:
         indptr = np.concatenate(([0], np.cumsum(sizes)))
         cells = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], sizes)
         facts = {name: getattr(self, name)[cells] for name in FACTS}
-        return replace(self, people=tuple(self.people[row] for row in rows), indptr=indptr, **facts)
+        more = {name: values[cells] for name, values in self.facts.items()}
+        people = tuple(self.people[row] for row in rows)
+        return replace(self, people=people, indptr=indptr, facts=more, **facts)
 
     def blocks(self, cells: int) -> Iterator[tuple[int, Interactions]]:
         """All people in blocks of at most `cells` people × items, each with the position of its first person."""
@@ -115,6 +123,15 @@ class Interactions:
         """Dense people × items: what a repeat may repeat. Bought; where nothing was ever sold, liked on balance."""
         cells = self.purchases > 0 if self.catalogue.sold else self.weight > 0
         return self.dense(cells & ~self.catalogue.sensitive[self.columns])
+
+    def at(self, values: NDArray[Any], people: Ints, items: Ints) -> NDArray[Any]:
+        """`values` (one per cell) of these pairs, zero where the person did not meet the item."""
+        if not len(values):
+            return np.zeros(len(people), dtype=values.dtype)
+        keys = self.owners() * np.int64(len(self.catalogue)) + self.columns
+        wanted = people * np.int64(len(self.catalogue)) + items
+        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[places] == wanted, values[places], values.dtype.type(0))
 
     def dense(self, values: NDArray[Any]) -> NDArray[Any]:
         """`values` (one per cell) as people × items, zero elsewhere."""

@@ -9,25 +9,33 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from tasks.recommenders import Catalogue, Interactions
+from tasks.recommenders import Catalogue, Floats, Interactions
 
 DEMAND_DAYS = (7, 14, 28, 90)
 SECONDS_PER_DAY = 86_400
+UNTOUCHED_ITEMS = 5_000
+"""The newest of the items that nobody met: in a catalogue of everything ever listed, what nobody touched in years is no
+news, and scoring it would cost more than all the rest."""
 
 
-def load(con: duckdb.DuckDBPyConnection, cut: datetime, half_life_days: float) -> Interactions:
+def load(
+    con: duckdb.DuckDBPyConnection, cut: datetime, half_life_days: float, untouched: int = UNTOUCHED_ITEMS
+) -> Interactions:
     """Reads features.user_item, item_popularity and item_attributes of the catalogue that is in use.
+
+    Items are those that anybody met, and the newest `untouched` of the others that may be shown.
 
     `half_life_days` is that of features.user_item.weight. Without an event there are no people, only a catalogue.
     """
+    con.execute(SCORED, {"untouched": untouched})
     users = [row[0] for row in con.execute("SELECT DISTINCT user_id FROM features.user_item ORDER BY 1").fetchall()]
     cells = con.execute(
         """
         -- One row per person and item, as positions in byte order.
         WITH person AS (SELECT user_id, row_number() OVER (ORDER BY user_id) - 1 AS row
                         FROM (SELECT DISTINCT user_id FROM features.user_item)),
-             item AS (SELECT item_id, row_number() OVER (ORDER BY item_id) - 1 AS col FROM features.item_attributes)
-        SELECT person.row, item.col, ui.weight, ui.events, ui.purchases, ui.days,
+             item AS (SELECT item_id, row_number() OVER (ORDER BY item_id) - 1 AS col FROM scored)
+        SELECT person.row, item.col, ui.weight, ui.events, ui.purchases, ui.quantity, ui.days,
                epoch($cut - ui.first_at) / $day AS first_age, epoch($cut - ui.last_at) / $day AS last_age
         FROM features.user_item ui JOIN person USING (user_id) JOIN item USING (item_id)
         ORDER BY person.row, item.col
@@ -39,27 +47,48 @@ def load(con: duckdb.DuckDBPyConnection, cut: datetime, half_life_days: float) -
              for name in ("weight", "events", "purchases", "days", "first_age", "last_age")}  # fmt: skip
     columns = np.asarray(cells["col"], dtype=np.int32)
     return Interactions(
-        catalogue=_catalogue(con, columns, facts),
+        catalogue=_catalogue(con, cut, columns, facts),
         people=tuple(users),
         indptr=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         columns=columns,
         half_life_days=half_life_days,
+        facts={"quantity": np.asarray(cells["quantity"], dtype=np.float32)},
         **facts,
     )
 
 
-def _catalogue(con: duckdb.DuckDBPyConnection, columns: Any, facts: Mapping[str, Any]) -> Catalogue:
+SCORED = """
+-- Which items are scored at all, and how new each is among all.
+CREATE OR REPLACE TEMP TABLE scored AS
+WITH aged AS (
+    SELECT a.item_id, p.item_id IS NOT NULL AS touched, a.recommendable,
+           row_number() OVER (ORDER BY a.first_landed_on DESC NULLS LAST, a.item_id) - 1 AS age_rank,
+           row_number() OVER (PARTITION BY p.item_id IS NULL AND a.recommendable
+                              ORDER BY a.first_landed_on DESC NULLS LAST, a.item_id) AS newness
+    FROM features.item_attributes a LEFT JOIN features.item_popularity p USING (item_id)
+)
+SELECT item_id, age_rank FROM aged WHERE touched OR (recommendable AND newness <= $untouched) ORDER BY item_id
+"""
+
+
+def _catalogue(con: duckdb.DuckDBPyConnection, cut: datetime, columns: Any, facts: Mapping[str, Any]) -> Catalogue:
     purchases = ", ".join(f"coalesce(p.purchases_{d}d, 0) AS p{d}" for d in DEMAND_DAYS)
     rows = con.execute(
         f"""
         SELECT a.item_id, coalesce(a.text, '') AS text, coalesce(p.people, 0) AS people,
                coalesce(p.purchases_all, 0) AS p0, {purchases},
                coalesce(a.recommendable, false) AS recommendable, coalesce(a.sensitive, false) AS sensitive,
-               row_number() OVER (ORDER BY a.first_landed_on DESC NULLS LAST, a.item_id) - 1 AS age_rank
-        FROM features.item_attributes a LEFT JOIN features.item_popularity p USING (item_id)
+               scored.age_rank, CAST(p.trend AS FLOAT) AS trend, CAST(a.price AS FLOAT) AS price,
+               CAST(a.price_band AS FLOAT) AS price_band, CAST(epoch($cut - p.first_at) / $day AS FLOAT) AS age_days,
+               CAST(dense_rank() OVER (ORDER BY coalesce(a.category, '')) AS FLOAT) AS kind
+        FROM scored JOIN features.item_attributes a USING (item_id) LEFT JOIN features.item_popularity p USING (item_id)
         ORDER BY a.item_id
-        """
+        """,
+        {"cut": cut, "day": SECONDS_PER_DAY},
     ).fetchnumpy()
+    (unscored,) = con.execute(
+        "SELECT count(*) FROM features.item_attributes ANTI JOIN scored USING (item_id) WHERE recommendable"
+    ).fetchall()[0]
     demand = {d: np.asarray(rows[f"p{d}"], dtype=np.int64) for d in (0, *DEMAND_DAYS)}
     sold = bool(demand[0].any())
     if not sold:
@@ -75,4 +104,11 @@ def _catalogue(con: duckdb.DuckDBPyConnection, columns: Any, facts: Mapping[str,
         newest=np.argsort(np.asarray(rows["age_rank"], dtype=np.int64)),
         recommendable=np.asarray(rows["recommendable"], dtype=bool),
         sensitive=np.asarray(rows["sensitive"], dtype=bool),
+        facts={name: _floats(rows[name]) for name in ("trend", "price", "price_band", "age_days", "kind")},
+        unscored=int(unscored),
     )
+
+
+def _floats(column: Any) -> Floats:
+    """With NaN where there is nothing."""
+    return np.ma.filled(np.ma.asarray(column, dtype=np.float32), np.nan)

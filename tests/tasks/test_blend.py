@@ -84,7 +84,7 @@ def test_an_item_with_few_people_is_brought_to_others_by_content_alone() -> None
 
     scales = blend.opinions(families, there, min_people=5)
 
-    assert set(families.names) == {family.name for family in blend.FAMILIES}
+    assert set(families.names) == {f.name for f in blend.FAMILIES}
     others = [row for row in range(len(there)) if row != ann]
     for name, scale in zip(families.names, scales, strict=True):
         assert scale[others, pot].any() == (name == "content"), name

@@ -131,11 +131,10 @@ def test_every_recommender_is_measured_and_the_blend_beats_popularity(
     runs = {(r["recommender"], r["placement"]): r for r in figures(night, "model_runs").iter_rows(named=True)}
 
     names = {name for name, _ in runs}
-    families = {"trending", "repeat", "item_item", "graph_filter", "als", "content"}
-    assert names == {*families, "blend", *evaluation.BASELINES}
-    blend, popular = runs["blend", "for_you"], runs["popular_14_days", "for_you"]
-    assert blend["test_ndcg_10"] > popular["test_ndcg_10"]
-    assert blend["test_ndcg_10_low"] <= blend["test_ndcg_10"] <= blend["test_ndcg_10_high"]
+    assert names == {*(f.name for f in blend.FAMILIES), "blend", "ranker", *evaluation.BASELINES}
+    mixed, popular = runs["blend", "for_you"], runs["popular_14_days", "for_you"]
+    assert mixed["test_ndcg_10"] > popular["test_ndcg_10"]
+    assert mixed["test_ndcg_10_low"] <= mixed["test_ndcg_10"] <= mixed["test_ndcg_10_high"]
     assert runs["repeat", "discover"]["used"] is False
     assert runs["repeat", "discover"]["why"] == "has nothing to say under this placement's rules"
     measured = figures(night)

@@ -310,5 +310,5 @@ def test_the_version_says_what_was_learned_from() -> None:
     other = training.train(night.con, replace(night.run, label="another day"))
 
     assert one.model_version == again.model_version != other.model_version
-    assert one.model_version.startswith("blend-")
+    assert one.model_version.startswith(("blend-", "ranker-"))
     assert blend.DECIMALS == 6
