@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS subjects (request TEXT NOT NULL, id TEXT NOT NULL, PR
 CREATE TABLE IF NOT EXISTS tombstones (digest TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
     erased_at TEXT NOT NULL, epoch INTEGER NOT NULL, request TEXT NOT NULL, PRIMARY KEY (digest, request));
 CREATE TABLE IF NOT EXISTS keys (fingerprint TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS exports (path TEXT PRIMARY KEY, request TEXT NOT NULL, expires_at TEXT NOT NULL);
 """
 
 
@@ -55,6 +56,18 @@ class Request:
     """In clear until the request is done, and then gone."""
     inventory: dict[str, int] | None
     receipt: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was handed out to a person, for as long as it lies here."""
+
+    path: Path
+    """A file or a folder; it goes as a whole."""
+    request: str
+    expires_at: datetime
+    person: str
+    """Keyed hash of the id that the request was about."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +262,29 @@ def close(ledger: Ledger, request: str, receipt: Mapping[str, Any]) -> None:
             "UPDATE requests SET state = 'done', receipt = ? WHERE request = ?",
             [json.dumps(receipt, sort_keys=True), request],
         )
+
+
+def register_export(ledger: Ledger, request: str, path: Path, expires_at: datetime) -> None:
+    """Remember what is about to be written for a request's person; call it before the first byte is."""
+    with _transaction(ledger):
+        ledger.db.execute(
+            "INSERT OR REPLACE INTO exports VALUES (?, ?, ?)",
+            [str(path.absolute()), request, expires_at.astimezone(UTC).isoformat()],
+        )
+
+
+def exports(ledger: Ledger) -> list[Export]:
+    """What was handed out and is not closed, the first to expire first."""
+    rows = ledger.db.execute(
+        "SELECT path, request, expires_at, person FROM exports JOIN requests USING (request) ORDER BY expires_at, path"
+    ).fetchall()
+    return [Export(Path(r["path"]), r["request"], _moment(r["expires_at"]), r["person"]) for r in rows]
+
+
+def close_export(ledger: Ledger, path: Path) -> None:
+    """Forget an export; its files are gone by now."""
+    with _transaction(ledger):
+        ledger.db.execute("DELETE FROM exports WHERE path = ?", [str(path.absolute())])
 
 
 def _moment(text: str) -> datetime:
