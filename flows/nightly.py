@@ -58,6 +58,7 @@ class Night:
     judged: list[quality.CheckReport] = field(default_factory=list)
     """Findings that depend on earlier publications: reported, never published."""
     withheld: dict[str, int] = field(default_factory=dict)
+    withheld_because: dict[str, int] = field(default_factory=dict)
     items: int = 0
     trained: training.Trained | None = None
     champion: str | None = None
@@ -145,6 +146,7 @@ def check_landing(tonight: Night) -> None:
 def open_history(tonight: Night) -> None:
     with tonight.open() as con:
         tonight.withheld = history.open_history(con, tonight.run)
+        tonight.withheld_because = history.reasons(con)
 
 
 def build_feature(tonight: Night, table: str) -> None:
@@ -227,6 +229,7 @@ def _close(tonight: Night, began: float) -> Summary:
             "re_ingested": ingested.re_ingested,
         },
         "withheld": tonight.withheld,
+        "withheld_because": tonight.withheld_because,
         "checks": quality.summarize([*tonight.judged, *tonight.checks]),
         "champion": tonight.champion,
         "evaluation": tonight.trained.evaluation if tonight.trained else {},

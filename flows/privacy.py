@@ -30,6 +30,10 @@ Users = Annotated[str, typer.Option(help="File with one id per line; - reads sta
 
 class Kind(StrEnum):
     ERASE = "erase"
+    ACCESS = "access"
+    OBJECT = "object"
+    RESTRICT = "restrict"
+    LIFT = "lift"
 
 
 class Expectation(StrEnum):
@@ -54,7 +58,7 @@ def request(
     as_json: Json = False,
 ) -> None:
     """Enter requests, verified by you, and print their opaque ids; or list them."""
-    from tasks import tombstones
+    from tasks import limits, tombstones
 
     if not lake.is_dir():
         raise MissingInputError(f"{lake}: no lake here; check --lake")
@@ -64,7 +68,9 @@ def request(
         people, moment = _people(user_file), _moment(requested_at)
         with tombstones.opened(lake, create=True) as ledger:
             assert ledger is not None
-            made = [tombstones.receive(ledger, kind.value, one, moment) for one in people]
+            # An objection holds from the next run on; there is nothing else to do for it.
+            enter = limits.enter if kind.value in limits.KINDS else tombstones.receive
+            made = [enter(ledger, kind.value, one, moment) for one in people]
         _show({"requests": made}, as_json, made)
         return
     with tombstones.opened(lake) as ledger:

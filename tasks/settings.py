@@ -74,6 +74,9 @@ class Checks(Section):
 
 class Privacy(Section):
     min_people: int = Field(ge=1)
+    minimum_profiled_age: int = Field(ge=0)
+    export_days: int = Field(ge=1)
+    retention_days: dict[str, Annotated[int, Field(ge=1)]]
     basis: dict[str, Basis]
 
 
@@ -109,6 +112,12 @@ class Evaluation(Section):
     min_people: int = Field(ge=1)
     max_people: int = Field(ge=1)
     bootstrap: int = Field(ge=1)
+
+
+class Outcomes(Section):
+    window_days: int = Field(ge=1)
+    lookback_days: int = Field(ge=1)
+    positions: int = Field(ge=1)
 
 
 class Trending(Section):
@@ -197,6 +206,7 @@ class Config(Section):
     signals: Signals
     features: Features
     evaluation: Evaluation
+    outcomes: Outcomes
     recommenders: Recommenders
     retraining: Retraining
     ranker: Ranker

@@ -1,5 +1,5 @@
--- One row per event before the cut of people who allow analytics, and of nobody in particular. Unordered, because it is
--- only ever summed: daily facts and nothing about anybody.
+-- One row per event before the cut of people who allow analytics, since they last started anew, and of nobody in
+-- particular. Unordered, because it is only ever summed: daily facts and nothing about anybody.
 SELECT
     e.event_id,
     e.user_id,
@@ -12,7 +12,6 @@ SELECT
     e.currency,
     CASE WHEN coalesce(p.mood_signals, $mood_signals) THEN e.dwell_seconds END AS dwell_seconds,
     CASE WHEN coalesce(p.mood_signals, $mood_signals) THEN e.scroll_speed END AS scroll_speed,
-    e.query_text,
     e.session_id,
     e.device,
     e.country,
@@ -24,4 +23,8 @@ SELECT
     e.landed_on
 FROM history.events AS e
 LEFT JOIN staging.people AS p ON p.user_id = e.user_id
-WHERE e.occurred_at < $cut AND e.landed_on <= $landed_by AND (e.user_id IS NULL OR p.analytics)
+WHERE
+    e.occurred_at < $cut
+    AND e.landed_on <= $landed_by
+    AND (e.user_id IS NULL OR p.analytics)
+    AND coalesce(e.occurred_at >= p.reset_from, true)

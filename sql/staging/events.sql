@@ -1,5 +1,6 @@
--- One row per event before the cut of people who allow personalization, and of nobody in particular. For an anonymous
--- event there is nobody to ask: a field that needs consent stays empty.
+-- One row per event before the cut of people who allow personalization, since they last started anew, and of nobody in
+-- particular. For an anonymous event there is nobody to ask: a field that needs consent stays empty. What people searched
+-- or wrote stays outside: nothing past the door may read it.
 SELECT
     e.event_id,
     e.user_id,
@@ -12,7 +13,6 @@ SELECT
     e.currency,
     CASE WHEN coalesce(p.mood_signals, $mood_signals) THEN e.dwell_seconds END AS dwell_seconds,
     CASE WHEN coalesce(p.mood_signals, $mood_signals) THEN e.scroll_speed END AS scroll_speed,
-    e.query_text,
     e.session_id,
     e.device,
     e.country,
@@ -24,5 +24,9 @@ SELECT
     e.landed_on
 FROM history.events AS e
 LEFT JOIN staging.people AS p ON p.user_id = e.user_id
-WHERE e.occurred_at < $cut AND e.landed_on <= $landed_by AND (e.user_id IS NULL OR p.personalization)
+WHERE
+    e.occurred_at < $cut
+    AND e.landed_on <= $landed_by
+    AND (e.user_id IS NULL OR p.personalization)
+    AND coalesce(e.occurred_at >= p.reset_from, true)
 ORDER BY e.user_id, e.occurred_at, e.event_id

@@ -16,8 +16,8 @@ from tests.nights import LAST, land, people, without_checks
 
 COMMANDS = get_command(cli.app).commands  # type: ignore[attr-defined]  # typer's own group, which has them
 
-SUMMARY = {"as_of", "publication", "content_hash", "status", "tables", "ingest", "withheld", "checks", "evaluation",
-           "seconds", "peak_rss_mb"}  # fmt: skip
+SUMMARY = {"as_of", "publication", "content_hash", "status", "tables", "ingest", "withheld", "withheld_because",
+           "checks", "evaluation", "seconds", "peak_rss_mb"}  # fmt: skip
 INGEST = {"files", "rows_in", "accepted", "quarantined", "duplicates", "suppressed", "residual", "reasons", "filled",
           "fixed", "standardized", "rejected_files"}  # fmt: skip
 CANARY = "canary-4711"

@@ -22,18 +22,26 @@ CUT = datetime(2026, 3, 1, tzinfo=UTC)
 
 LANDED = {"landed_on": "TIMESTAMPTZ", "landed_file": "VARCHAR", "landed_row": "BIGINT", "filled": "VARCHAR[]"}
 STAGED = {
-    "people": {"user_id": "VARCHAR"} | dict.fromkeys(history.PURPOSES, "BOOLEAN"),
+    "people": {"user_id": "VARCHAR"} | dict.fromkeys(history.PURPOSES, "BOOLEAN") | {
+        "withheld_because": "VARCHAR", "level": "DOUBLE", "novelty_share": "DOUBLE", "muted_topics": "VARCHAR[]",
+        "reset_from": "TIMESTAMPTZ"},
+    "muted_items": {"topic": "VARCHAR", "item_id": "VARCHAR"},
     "events": {"occurred_on": "DATE", "landed_on": "TIMESTAMPTZ"},
     "activity": {"occurred_on": "DATE", "landed_on": "TIMESTAMPTZ"},
     "items": {"price_filled": "BOOLEAN", "category_top": "VARCHAR", "first_landed_on": "TIMESTAMPTZ",
               "recommendable": "BOOLEAN"},
     "users": {},
+    "impressions": {"shown_on": "DATE", "landed_on": "TIMESTAMPTZ"},
 }  # fmt: skip
 
 # What a cell says where the text has no such column.
 UNSAID: dict[str, str] = {
     "event_id": "e{row:03}",
     "event_type": "view",
+    "publication_id": "p1",
+    "placement": "for_you",
+    "context": "any",
+    "position": "{row}",
     "landed_on": "2026-02-01 00:00:00+00",
     "first_landed_on": "2026-02-01 00:00:00+00",
     "landed_file": "a.csv",
@@ -112,8 +120,8 @@ def cells(text: str) -> tuple[list[str], list[list[str | None]]]:
 def columns_of(relation: str) -> dict[str, str]:
     """The columns of a relation and their types, as contracts and the design say."""
     schema, name = relation.split(".")
-    if schema == "staging" and name == "people":
-        return STAGED["people"]
+    if schema == "staging" and name in ("people", "muted_items"):
+        return STAGED[name]
     layer: contracts.Layer = "landing" if schema in {"history", "staging"} else "features"
     types = {c.name: c.type for c in contracts.load(layer, "events" if name == "activity" else name).columns}
     return types | (LANDED if schema == "history" else STAGED[name] if schema == "staging" else {})

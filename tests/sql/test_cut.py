@@ -49,6 +49,11 @@ def past(night: Night) -> None:
             TIMESTAMPTZ '{CUT}' - to_days(8) AS landed_on,
             'a.csv' AS landed_file, n AS landed_row
         FROM range(13) AS numbers(n)""")
+    night.con.execute(f"""INSERT INTO history.controls BY NAME SELECT
+            'u' || n AS user_id, 'Brand 1 | tea > kind 2' AS muted_topics, '0.5' AS level,
+            TIMESTAMPTZ '{CUT}' - to_days(30) AS changed_at, TIMESTAMPTZ '{CUT}' - to_days(29) AS landed_on,
+            'a.csv' AS landed_file, n AS landed_row
+        FROM range(3) AS numbers(n)""")
 
 
 def everything(night: Night) -> Rows:
