@@ -12,8 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend
+from tasks import blend, controls, default_lists
 from tasks.blend import Candidates
+from tasks.controls import Controls
 from tasks.evaluation import SIGNALS
 from tasks.ranker import rank
 from tasks.recommenders import Floats, Interactions, Ints
@@ -23,14 +24,11 @@ from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
 from tasks.recommenders.popular import Popular
 from tasks.recommenders.repeat import Repeat
-from tasks.recommenders.trending import Trending
 from tasks.settings import Config, Run
 from tasks.training import Trained, write
 
 EVIDENCE_ITEMS = 100
 """A person's strongest items that are looked through for a reason: more would cost and explain no better."""
-DEFAULT_DAYS = 28
-"""Of demand behind the lists of a country: as long as a list is for."""
 NOTHING_MORE = {
     "allowed": "no_more_items_that_may_be_shown",
     "never": "no_more_items_that_are_new",
@@ -67,7 +65,7 @@ class _Entries:
 
 
 def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lists:
-    """Write `marts.recommendations`, `marts.short_lists` and `marts.default_recommendations`.
+    """Write `marts.recommendations`, `short_lists`, `default_recommendations` and `muted_items`.
 
     Args:
         con: the night's catalogue, with `staging.people`, `staging.users` and `features.item_attributes`.
@@ -79,21 +77,23 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
     """
     lists = Lists()
     config, history = run.config, trained.history
+    wishes = controls.load(con, history)
     cells = config.run.max_block_cells // (len(trained.families.models) + 1)
     with threadpool_limits(1, user_api="blas"):
         blocks = (block for _, block in history.blocks(cells)) if trained.families.models else iter(())
         # Blocks do not depend on the number of threads, and the pool keeps their order.
         with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
-            lists_of = pool.map(lambda block: list(_block(block, trained, config)), blocks)
+            lists_of = pool.map(lambda block: list(_block(block, trained, wishes, config)), blocks)
             frames = [frame for block in lists_of for frame in block]
         personal = pl.concat([_empty("recommendations"), *(f for f, _ in frames)]).sort(
             "user_id", "placement", "context", "position"
         )
         short = pl.concat([_empty("short_lists"), *(s for _, s in frames)]).sort("user_id", "placement")
-        default = _defaults(con, trained, config)
+        default = default_lists.make(con, trained, config)
     write(con, "recommendations", personal)
     write(con, "short_lists", short)
     write(con, "default_recommendations", default)
+    default_lists.mute(con)
     lists.rows = {p: personal.filter(pl.col("placement") == p).height for p in config.placements}
     lists.short = {p: short.filter(pl.col("placement") == p).height for p in config.placements}
     lists.people = personal["user_id"].n_unique()
@@ -103,7 +103,9 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
     return lists
 
 
-def _block(block: Interactions, trained: Trained, config: Config) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+def _block(
+    block: Interactions, trained: Trained, wishes: Controls, config: Config
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Entries and short lists of a block of people, placement by placement."""
     scales = blend.opinions(trained.families, block, config.privacy.min_people)
     warmth = block.temperatures()
@@ -111,13 +113,17 @@ def _block(block: Interactions, trained: Trained, config: Config) -> Iterator[tu
     items = np.array(block.catalogue.ids, dtype=object)
     for placement, settings in config.placements.items():
         weights, ranker = trained.weights[settings.repeats], trained.rankers.get(settings.repeats)
-        permitted = blend.allowed(block, settings.repeats)
+        permitted = controls.permit(wishes, block, blend.allowed(block, settings.repeats))
         known = blend.candidates(scales, permitted, max(blend.PER_FAMILY, settings.k))
         mixed = blend.mix(known.scores, weights, known.valid)
         names_weights = (trained.families.names, weights, settings.repeats)
         scores, chances = rank(ranker, block, known, mixed, *names_weights)
-        entries = _entries(known, scores, chances, weights, settings.k)
+        scores = controls.moderate(wishes, block, known, scores, trained.families.names, weights)
+        scores = controls.renew(wishes, block, known, scores, settings.repeats, settings.k)
+        spoken = controls.weights_of(wishes, block, trained.families.names, weights)
+        entries = _entries(known, scores, chances, spoken, settings.k)
         code, reason = reasons(block, trained.families, entries.people, entries.items, entries.family)
+        controls.hush(wishes, block, entries.people, code, reason)
         frame = pl.DataFrame(
             {
                 "user_id": ids[entries.people].astype(object),
@@ -158,7 +164,7 @@ def _entries(
     items, listed, places = known.listed(scores, k)
     people, positions = np.nonzero(listed)
     at = places[people, positions]
-    shares = known.scores[:, people, at] * weights.astype(np.float32)[:, None]
+    shares = known.scores[:, people, at] * weights.astype(np.float32)[:, people]
     told = {signal: np.asarray(np.round(chance[people, at], blend.DECIMALS), dtype=np.float64)
             for signal, chance in chances.items()}  # fmt: skip
     # Of equal contributions the family that is named first.
@@ -233,67 +239,6 @@ ENTRIES_AT_ONCE = 20_000
 """Entries whose evidence is looked for in one go: bounds memory at EVIDENCE_ITEMS times as many numbers."""
 
 
-def _defaults(con: duckdb.DuckDBPyConnection, trained: Trained, config: Config) -> pl.DataFrame:
-    """Lists for people without one: for all, and for each country with enough people.
-
-    What is trending comes first, then the newest of the catalogue. A placement of repeats has none: who has no history
-    has nothing to repeat.
-    """
-    catalogue = trained.history.catalogue
-    public = catalogue.recommendable & (catalogue.people >= config.privacy.min_people)
-    model = trained.families.models.get(Trending.name)
-    strength = model.strength if isinstance(model, Trending) else np.zeros(len(catalogue), dtype=np.float32)
-    everywhere = np.where(public, strength, 0).astype(np.float32)
-    segments = {"all": (np.zeros(0, dtype=np.int64), everywhere), **_countries(con, trained, public, config)}
-    rows = []
-    for placement, settings in config.placements.items():
-        if settings.repeats == "only":
-            continue
-        for segment, (local, strengths) in segments.items():
-            ranked = _ranked(local, everywhere, catalogue.recommendable, catalogue.newest, settings.k)
-            for position, (item, code) in enumerate(ranked, start=1):
-                score = float(strengths[item]) if code == "popular_in_country" else float(everywhere[item])
-                rows.append((placement, "any", segment, position, catalogue.ids[item], round(score, 6), code))
-    frame = pl.DataFrame(rows, schema=SCHEMAS["default_recommendations"], orient="row")
-    return frame.sort("placement", "context", "segment", "position")
-
-
-def _ranked(local: Ints, everywhere: Floats, shown: NDArray[np.bool_], newest: Ints, k: int) -> list[tuple[int, str]]:
-    """The first k of: popular in the country, trending, newest; each item once."""
-    positions, values = blend.best(everywhere[None, :], k)
-    ranked = {int(item): "popular_in_country" for item in local[:k]}
-    for item in positions[0][values[0] > 0]:
-        ranked.setdefault(int(item), "trending")
-    for item in newest[shown[newest]][:k]:
-        ranked.setdefault(int(item), "newest")
-    return list(ranked.items())[:k]
-
-
-def _countries(
-    con: duckdb.DuckDBPyConnection, trained: Trained, public: NDArray[np.bool_], config: Config
-) -> dict[str, tuple[Ints, Floats]]:
-    """Per country with `min_people` people: its items with as many recent people there, most people first."""
-    history = trained.history
-    rows = {user: row for row, user in enumerate(history.people)}
-    lived = con.execute("SELECT user_id, country FROM staging.users WHERE country <> 'ZZ' ORDER BY 1").fetchall()
-    homes: dict[str, list[int]] = {}
-    for user, country in lived:
-        if user in rows:
-            homes.setdefault(country, []).append(rows[user])
-    found = {}
-    for country in sorted(homes):
-        if len(homes[country]) < config.privacy.min_people:
-            continue
-        there = history.take(np.array(homes[country]))
-        lately = (there.weight > 0) & (there.last_age <= DEFAULT_DAYS)
-        people = np.bincount(there.columns[lately], minlength=len(history.catalogue))
-        people = np.where(public & (people >= config.privacy.min_people), people, 0)
-        order = np.argsort(-people, kind="stable")
-        share = (people / len(homes[country])).astype(np.float32)
-        found[country] = (order[people[order] > 0], share)
-    return found
-
-
 SCHEMAS = {
     "recommendations": {
         "user_id": pl.String, "placement": pl.String, "context": pl.String, "position": pl.Int32, "item_id": pl.String,
@@ -303,10 +248,6 @@ SCHEMAS = {
         "propensity": pl.Float64, "arm": pl.String, "model_version": pl.String,
     },
     "short_lists": {"user_id": pl.String, "placement": pl.String, "rows": pl.Int32, "why": pl.String},
-    "default_recommendations": {
-        "placement": pl.String, "context": pl.String, "segment": pl.String, "position": pl.Int32, "item_id": pl.String,
-        "score": pl.Float64, "reason_code": pl.String,
-    },
 }  # fmt: skip
 
 

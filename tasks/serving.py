@@ -123,7 +123,8 @@ def _table_view(folder: Path, manifest: dict[str, Any], name: str, table: dict[s
 
 
 def _fallback(tables: dict[str, dict[str, Any]]) -> str:
-    """`recommendations_for(person, place)`: the person's list for a placement, or else the one for everybody.
+    """`recommendations_for(person, place)`: the person's list for a placement, or else the one for everybody, without
+    what the person muted.
 
     The parameters are not called `user_id` and `placement`: a macro's parameter hides a column of the same name.
     """
@@ -138,10 +139,15 @@ def _fallback(tables: dict[str, dict[str, Any]]) -> str:
         for c, kind in types.items()
     )  # fmt: skip
     own = "FROM recommendations WHERE user_id = person AND placement = place"
+    shown = "FROM default_recommendations WHERE placement = place AND segment = 'all'"
+    if "muted_items" in tables:
+        shown += " AND item_id NOT IN (SELECT item_id FROM muted_items WHERE user_id = person)"
+        closed_up = "CAST(row_number() OVER (PARTITION BY context ORDER BY position) AS INTEGER) AS position"
+        shown = f"FROM (SELECT * REPLACE ({closed_up}) {shown})"
     return (
         f"CREATE MACRO recommendations_for(person, place) AS TABLE SELECT * FROM (SELECT {personal} {own} "
-        f"UNION ALL SELECT {default} FROM default_recommendations "
-        f"WHERE placement = place AND segment = 'all' AND NOT EXISTS ({own})) ORDER BY context, position"
+        f"UNION ALL SELECT {default} {shown} "
+        f"{'WHERE' if 'muted_items' in tables else 'AND'} NOT EXISTS ({own})) ORDER BY context, position"
     )
 
 
