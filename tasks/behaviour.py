@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ from tasks.marketplace import (
     Ints,
     Rng,
     Shop,
+    draws,
     ids,
     look,
     words,
@@ -42,6 +43,13 @@ SCHEMA = pl.Schema({
     "country": pl.String, "region": pl.String, "referrer": pl.String,
     "country_name": pl.String, "day": pl.Int64, "at": pl.Int64,
 })  # fmt: skip
+
+IMPRESSIONS = pl.Schema({
+    "publication_id": pl.String, "user_id": pl.String, "placement": pl.String, "context": pl.String,
+    "item_id": pl.String, "position": pl.Int64, "shown_at": pl.String, "propensity": pl.Float64, "day": pl.Int64,
+})  # fmt: skip
+SHOWN, FOUND, SLOTS = 0.3, 0.5, 6
+"""Share of the visits with a list, share of what is clicked there that stood in it, and the length of a list."""
 
 # What people do with one thing they look at: the steps, and how often when it is far from and near to their taste.
 JOURNEYS: tuple[tuple[tuple[str, ...], float, float], ...] = (
@@ -69,8 +77,20 @@ class Week:
     seed: int
 
 
-def week_of(rng: Rng, crowd: Crowd, shop: Shop, week: Week, owed: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The week's events in order of time, with those `owed` to it, and the returns now owed to later weeks."""
+@dataclass(frozen=True)
+class Happened:
+    """What a week leaves to be written."""
+
+    events: pl.DataFrame
+    """In order of time, with those that were owed to it."""
+    impressions: pl.DataFrame
+    """What some visitors were shown when they came."""
+    owed: pl.DataFrame
+    """Returns that later weeks will see."""
+
+
+def week_of(rng: Rng, crowd: Crowd, shop: Shop, week: Week, owed: pl.DataFrame) -> Happened:
+    """One week of the marketplace, with the events `owed` to it."""
     last = week.first + len(week.quota)
     due = owed.filter(pl.col("day") < last)
     expected = np.bincount(due["day"].to_numpy() - week.first, minlength=len(week.quota))
@@ -104,7 +124,49 @@ def week_of(rng: Rng, crowd: Crowd, shop: Shop, week: Week, owed: pl.DataFrame) 
     origin = int(datetime(week.start.year, week.start.month, week.start.day, tzinfo=UTC).timestamp() * 1000)
     instant = (pl.col("at") + origin).cast(pl.Datetime("ms")).dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
     whole = pl.concat([due, frame]).sort("at", "event_id").with_columns(occurred_at=instant).drop("at")
-    return whole, pl.concat([owed.filter(pl.col("day") >= last), back])
+    shown = _impressions(draws(week.seed, 6, week.number), crowd, shop, week, frame)
+    return Happened(whole, shown, pl.concat([owed.filter(pl.col("day") >= last), back]))
+
+
+def _impressions(rng: Rng, crowd: Crowd, shop: Shop, week: Week, frame: pl.DataFrame) -> pl.DataFrame:
+    """A short list as a known visitor comes, in some visits: goods to their taste, and some of what they then clicked.
+
+    What was clicked tends to stand at the top. A list is drawn after the visit, so that events do not depend on it.
+    """
+    kept = pl.col("user_id").is_not_null() & pl.col("session_id").is_not_null()
+    visits = frame.filter(kept).group_by("session_id", maintain_order=True).agg(
+        pl.col("user_id").first(), pl.col("day").first(), pl.col("at").min(),
+        pl.col("item_id").filter(pl.col("event_type") == "click").unique(maintain_order=True).alias("clicked"),
+    )  # fmt: skip
+    visits = visits.filter(pl.Series(rng.random(visits.height) < SHOWN, dtype=pl.Boolean))
+    n = visits.height
+    if not n:
+        return pl.DataFrame(schema=IMPRESSIONS)
+    number = pl.DataFrame({"user_id": crowd.ids, "who": np.arange(len(crowd.ids))})
+    who = visits.join(number, on="user_id", how="left", maintain_order="left")["who"].to_numpy()
+    other, _ = look(rng, crowd, shop, np.repeat(who, SLOTS), week.number, np.ones(len(SEASON)))
+    decoys = pl.DataFrame({"visit": np.repeat(np.arange(n), SLOTS), "item_id": shop.ids.gather(other),
+                           "place": rng.random(n * SLOTS)})  # fmt: skip
+    clicked = visits.select(pl.int_range(pl.len()).alias("visit"), "clicked").explode("clicked", empty_as_null=False)
+    clicked = clicked.rename({"clicked": "item_id"}).filter(pl.col("item_id").is_not_null())
+    found = pl.Series(rng.random(clicked.height) < FOUND, dtype=pl.Boolean)
+    clicked = clicked.with_columns(place=pl.Series(rng.random(clicked.height) ** 3)).filter(found)
+    listed = pl.concat([clicked, decoys]).sort("visit", "place", "item_id").unique(
+        ["visit", "item_id"], keep="first", maintain_order=True
+    )  # fmt: skip
+    listed = listed.with_columns(position=pl.int_range(1, pl.len() + 1).over("visit")).filter(
+        pl.col("position") <= SLOTS
+    )
+    at = visits.gather(listed["visit"])
+    origin = int(datetime(week.start.year, week.start.month, week.start.day, tzinfo=UTC).timestamp() * 1000)
+    served = pl.Series([(week.start + timedelta(days=d - 1)).isoformat() for d in at["day"]], dtype=pl.String)
+    # The visitor's first step comes as the list stands on the screen.
+    return at.select("user_id", "day", "at").with_columns(
+        publication_id=served + "-" + ids("", week.seed, 7, 0, 1).gather([0] * at.height).str.slice(0, 12),
+        placement=pl.lit("for_you"), context=pl.lit("any"), item_id=listed["item_id"], position=listed["position"],
+        shown_at=(pl.col("at") + origin).cast(pl.Datetime("ms")).dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"),
+        propensity=pl.lit(1.0),
+    ).select(*IMPRESSIONS).cast(IMPRESSIONS)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,9 @@ def _text(column: Column) -> str:
 
 
 def hash_of(chosen: Sequence[Contract], parts: Sequence[Part]) -> str:
+    """The content hash: over every table of `chosen` that is hashed."""
     digest = hashlib.sha256()
-    for contract in chosen:
+    for contract in (c for c in chosen if c.hashed):
         digest.update(f"{contract.ddl(contract.name)}\n".encode())
         for part in parts:
             if part.table == contract.name:
@@ -122,11 +123,15 @@ def write(
 ) -> dict[str, Any]:
     """One file, in key order; may run in several threads at once.
 
-    The file's name holds the publication, so that no reader takes one day's file for another's.
+    The file's name holds the publication, so that no reader takes one day's file for another's; that of a table outside
+    the hash also its own digest, because it may be written anew.
     """
     bucket = [f"bucket={part.bucket:03d}"] if contract.subject else []
-    file = root.joinpath(contract.name, *bucket, f"part-{publication}.parquet")
+    own = "" if contract.hashed else f"-{part.digest[:12]}"
+    file = root.joinpath(contract.name, *bucket, f"part-{publication}{own}.parquet")
     file.parent.mkdir(parents=True, exist_ok=True)
+    # What was left here half-written is read-only.
+    file.unlink(missing_ok=True)
     columns = ", ".join(f'"{c.name}"' for c in contract.columns)
     with con.cursor() as cursor:
         cursor.execute(

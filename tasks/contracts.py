@@ -89,6 +89,11 @@ class Contract:
         return str(self.properties.get("delivery", "none"))
 
     @property
+    def hashed(self) -> bool:
+        """Whether its rows are part of a publication's content hash; all but what looks back at publications are."""
+        return bool(self.properties.get("hashed", True))
+
+    @property
     def required(self) -> bool:
         """Whether the nightly job can do without the table."""
         return bool(self.properties.get("required", False))

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import duckdb
 
-from tasks import history, sql
+from tasks import history, outcomes, sql
 from tasks.contracts import quote
 from tasks.settings import Run
 
@@ -31,7 +31,11 @@ def build_one(con: duckdb.DuckDBPyConnection, run: Run, name: str) -> int:
 
 
 def build_marts(con: duckdb.DuckDBPyConnection, run: Run) -> dict[str, int]:
-    """Create the published tables that SQL alone makes: `marts.*` from `staging.*` and `features.*`; returns rows."""
+    """Create the published tables that SQL alone makes: `marts.*` from `staging.*` and `features.*`; returns rows.
+
+    `marts.recommendation_outcomes` alone also looks back at the publications that are kept.
+    """
+    outcomes.gather(con, run)
     return sql.build(con, "marts", params(run, run.as_of))
 
 
@@ -93,6 +97,9 @@ def params(run: Run, cut: datetime) -> Mapping[str, object]:
         "helpful_types": list(success.helpful),
         "helpful_rating": _decimal(success.helpful_rating),
         "min_people": run.config.privacy.min_people,
+        "outcome_days": run.config.outcomes.window_days,
+        "outcome_lookback": run.config.outcomes.lookback_days,
+        "outcome_positions": run.config.outcomes.positions,
         **run.config.features.model_dump(),
     }
 

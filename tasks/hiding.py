@@ -203,7 +203,7 @@ def _law(name: str, table: dict[str, Any]) -> Contract:
         Column(c["name"], c["type"], c["description"], "", False, None, (), None, None) for c in table["columns"]
     )
     told = contracts.Contract("marts", name, table["contract"]["version"], "", "", columns, (), {}, "")
-    return replace(told, properties={"subject": table["subject"]})
+    return replace(told, properties={"subject": table["subject"], "hashed": table.get("hashed", True)})
 
 
 def _parts(table: str, kept: list[dict[str, Any]], fresh: list[content.Part]) -> list[content.Part]:

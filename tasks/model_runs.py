@@ -16,6 +16,7 @@ from tasks.settings import Config, Repeats
 SCHEMA = {
     "recommender": pl.String, "placement": pl.String, "role": pl.String, "used": pl.Boolean, "why": pl.String,
     "weight": pl.Float64, "people_trained": pl.Int64, "items_trained": pl.Int64, "events_trained": pl.Int64,
+    "own_lists_share": pl.Float64,
     "test_signal": pl.String, "test_people": pl.Int64, "test_ndcg_10": pl.Float64,
     "test_ndcg_10_low": pl.Float64, "test_ndcg_10_high": pl.Float64,
 }  # fmt: skip
@@ -28,11 +29,13 @@ def table(
     measured: Mapping[tuple[str, str], evaluation.Figures],
     history: Interactions,
     signal: str | None,
+    own_lists: float | None,
     config: Config,
 ) -> pl.DataFrame:
     """One row per recommender and placement: used or why not, with how much it learned from, and how good it was."""
     rows = []
-    sizes = (len(history), int(np.count_nonzero(history.catalogue.people)), int(history.events.sum(dtype=np.float64)))
+    met = int(np.count_nonzero(history.catalogue.people))
+    sizes = (len(history), met, int(history.events.sum(dtype=np.float64)), own_lists)
     for placement, settings in config.placements.items():
         chosen = learned[settings.repeats]
         mixture = dict(zip(families.names, chosen.weights.tolist(), strict=True))
@@ -43,7 +46,7 @@ def table(
             figures = _headline(measured.get((name, settings.repeats)), signal, config)
             why = why if figures[0] is not None or role == "family" else f"{why}; not measured: too_little_data"
             rows.append((name, placement, role, used, why, weight, *sizes, signal, *figures))
-    return pl.DataFrame([(*row[:10], row[13], *row[10:13]) for row in rows], schema=SCHEMA, orient="row").sort(
+    return pl.DataFrame([(*row[:11], row[14], *row[11:14]) for row in rows], schema=SCHEMA, orient="row").sort(
         "placement", "recommender"
     )
 

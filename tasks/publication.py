@@ -99,7 +99,7 @@ def publish(
             if fresh:
                 _build(con, run, home, chosen, parts, facts)
             else:
-                _describe(home, chosen, facts)
+                _describe(con, home, chosen, parts, facts)
         finally:
             con.execute("DROP SCHEMA IF EXISTS publication CASCADE")
     if not serving.fits(home):
@@ -157,7 +157,10 @@ def rollback(lake: Path, to: str | None = None, *, dry_run: bool = False) -> Pub
 
 
 def prune(lake: Path, config: Config) -> list[str]:
-    """Remove all but the newest publications, never the current one, and none that readers may still hold open."""
+    """Remove all but the newest publications, never the current one, and none that readers may still hold open.
+
+    Of those that stay, files that their manifest no longer names go.
+    """
     known = publications(lake)
     removed = []
     for old in known[: -config.lake.keep_publications]:
@@ -167,6 +170,10 @@ def prune(lake: Path, config: Config) -> list[str]:
         if not old.current and age > config.lake.grace_seconds:
             shelf.discard(folder)
             removed.append(old.id)
+    for folder in shelf.folders(lake):
+        for file in shelf.strays(folder):
+            if time.time() - file.stat().st_mtime > config.lake.grace_seconds:
+                file.unlink()
     return removed
 
 
@@ -221,10 +228,22 @@ def _build(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _describe(home: Path, chosen: Sequence[Contract], facts: Mapping[str, Any]) -> None:
-    """Bring what the manifest says of the same rows up to date: comments and views may have changed since."""
+def _describe(
+    con: duckdb.DuckDBPyConnection,
+    home: Path,
+    chosen: Sequence[Contract],
+    parts: Sequence[content.Part],
+    facts: Mapping[str, Any],
+) -> None:
+    """Bring what the manifest says up to date: comments, views and tables that are not hashed may differ since."""
     old = shelf.read_manifest(home) or {}
-    new = {**facts, "tables": {c.name: _entry(c, old["tables"][c.name]["files"]) for c in chosen}}
+    files = {c.name: old["tables"][c.name]["files"] for c in chosen if c.name in old["tables"]}
+    for contract in (c for c in chosen if not c.hashed):
+        fresh = [part for part in parts if part.table == contract.name]
+        if [part.digest for part in fresh] != [file["content"] for file in files.get(contract.name, [])]:
+            # A file of another name: whoever holds the former one open goes on reading it, until `prune`.
+            files[contract.name] = [content.write(con, home, home.name, contract, part) for part in fresh]
+    new = {**facts, "tables": {c.name: _entry(c, files[c.name]) for c in chosen}}
     if new != old:
         shelf.write_manifest(home, new)
 
@@ -232,6 +251,7 @@ def _describe(home: Path, chosen: Sequence[Contract], facts: Mapping[str, Any]) 
 def _entry(contract: Contract, files: list[dict[str, Any]]) -> dict[str, Any]:
     """What the manifest says of a table: its law, whom it is about and may serve, and its files."""
     return {
+        **({} if contract.hashed else {"hashed": False}),
         "contract": {"version": contract.version, "fingerprint": contract.fingerprint},
         "subject": contract.properties["subject"],
         "purpose": contract.properties["purpose"],
@@ -244,23 +264,24 @@ def _entry(contract: Contract, files: list[dict[str, Any]]) -> dict[str, Any]:
 
 def last_cut(run: Run) -> datetime | None:
     """The cut of the newest complete publication of an earlier as_of, if there is one."""
-    return max((datetime.fromisoformat(p.cut) for p in _before(run)), default=None)
+    return max(served_before(run), default=None)
 
 
-def _before(run: Run) -> list[Publication]:
-    """The complete publications of earlier as_ofs."""
-    return [p for p in publications(run.lake) if p.complete and datetime.fromisoformat(p.cut) < run.as_of]
+def served_before(run: Run) -> dict[datetime, str]:
+    """The complete publication of each earlier as_of by its cut; of several, the one that is served."""
+    known = [p for p in publications(run.lake) if p.complete and datetime.fromisoformat(p.cut) < run.as_of]
+    return {datetime.fromisoformat(p.cut): p.id for p in sorted(known, key=lambda p: (p.cut, p.current, p.id))}
 
 
 def _earlier(run: Run) -> gates.Earlier | None:
-    """The newest complete publication of an earlier as_of; of several, the one that is served."""
-    known = _before(run)
+    """The newest complete publication of an earlier as_of."""
+    known = served_before(run)
     if not known:
         return None
-    newest = max(known, key=lambda p: (p.cut, p.current, p.id))
-    folder = run.lake / "publications" / newest.id
+    newest = known[max(known)]
+    folder = run.lake / "publications" / newest
     tables = (shelf.read_manifest(folder) or {})["tables"]
-    return gates.Earlier(newest.id, {name: serving.relation(folder, table) for name, table in tables.items()})
+    return gates.Earlier(newest, {name: serving.relation(folder, table) for name, table in tables.items()})
 
 
 def _may_move(run: Run) -> bool:

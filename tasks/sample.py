@@ -76,10 +76,12 @@ def make(
     for week, first in track(list(enumerate(range(0, days, WEEK))), "weeks", -(-days // WEEK)):
         rng = draws(seed, 5, week)
         last = min(first + WEEK, days)
-        frame, owed = week_of(rng, crowd, shop, Week(week, first, quota[first:last], start, seed), owed)
+        happened = week_of(rng, crowd, shop, Week(week, first, quota[first:last], start, seed), owed)
+        owed = happened.owed
         for day in range(first, last):
-            today = frame.filter(pl.col("day") == day).drop("day")
-            land_day(rng, today, day, days, landed)
+            land_day(rng, happened.events.filter(pl.col("day") == day).drop("day"), day, days, landed)
+            shown = happened.impressions.filter(pl.col("day") == day).drop("day")
+            landed.put_frame("impressions", landed.day(day).isoformat(), "impressions", shown, "csv.gz")
     landed.seal()
     return {"users": users, "items": items} | dict(sorted(landed.counts.items()))
 

@@ -62,6 +62,13 @@ def files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     return [file for table in manifest["tables"].values() for file in table["files"]]
 
 
+def strays(folder: Path) -> list[Path]:
+    """Data files that the manifest does not name: a table that is not hashed was written anew."""
+    manifest = read_manifest(folder)
+    named = {folder / file["path"] for file in files(manifest)} if manifest else set()
+    return sorted(f for f in folder.rglob("*.parquet") if f not in named) if named else []
+
+
 def complete(folder: Path) -> bool:
     """Whether everything is there; `intact` reads the bytes as well."""
     manifest = read_manifest(folder)

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, choice, evaluation, features, lessons, model_runs
+from tasks import blend, choice, evaluation, features, lessons, model_runs, outcomes
 from tasks.evaluation import Figures
 from tasks.ranker import Ranker
 from tasks.recommenders import Catalogue, Interactions, TooLittleDataError, interactions
@@ -27,7 +27,7 @@ from tasks.settings import Config, Repeats, Run
 NEEDED = ("user_item", "item_popularity", "item_attributes")
 """Feature tables that families read."""
 
-FORMAT = 1
+FORMAT = 2
 """Of a saved model; another one is refused."""
 
 Weights = dict[Repeats, NDArray[np.float64]]
@@ -102,7 +102,8 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
         weights = {policy: of.weights for policy, of in learned.items()}
         shown = _shown(seen[-1].history.catalogue) if seen else 0
         figures = evaluation.table(measured, shown, config)
-        runs = model_runs.table(families, learned, measured, history, signal, config)
+        own = outcomes.own_lists_share(con, run.as_of, config.outcomes.window_days)
+        runs = model_runs.table(families, learned, measured, history, signal, own, config)
         version = _version(run, families, weights, learned)
         told = model_runs.summary(runs, figures, windows, signal)
         rankers = {policy: of.ranker for policy, of in learned.items() if of.ranker}

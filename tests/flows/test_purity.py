@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.nightly import night
-from tasks import sources
+from tasks import contracts, sources
 from tasks.report import Summary
 from tasks.settings import Run, load_config
 from tests.nights import LAST, a_run, shelf, statuses, tables, tree, without_checks
@@ -141,7 +141,7 @@ def test_a_backfilled_day_equals_the_day_in_a_fresh_lake_and_is_not_served(marke
 def same_tables(one: Path, other: Path) -> None:
     ours, theirs = tables(one), tables(other)
     assert ours.keys() == theirs.keys()
-    differing = [name for name in ours if ours[name] != theirs[name]]
+    differing = [name for name in ours if ours[name] != theirs[name] and contracts.load("marts", name).hashed]
     assert not differing
 
 

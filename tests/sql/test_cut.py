@@ -54,6 +54,11 @@ def past(night: Night) -> None:
             TIMESTAMPTZ '{CUT}' - to_days(30) AS changed_at, TIMESTAMPTZ '{CUT}' - to_days(29) AS landed_on,
             'a.csv' AS landed_file, n AS landed_row
         FROM range(3) AS numbers(n)""")
+    night.con.execute(f"""INSERT INTO history.impressions BY NAME SELECT
+            'p' || n // 60 AS publication_id, 'u' || n % 13 AS user_id, 'for_you' AS placement, 'any' AS context,
+            'i' || n % 10 AS item_id, 1 + n % 5 AS position, TIMESTAMPTZ '{CUT}' - to_minutes(2 + n * 190) AS shown_at,
+            TIMESTAMPTZ '{CUT}' - to_days((n // 8)::INTEGER) AS landed_on, 'a.csv' AS landed_file, n AS landed_row
+        FROM range(200) AS numbers(n)""")
 
 
 def everything(night: Night) -> Rows:
@@ -106,6 +111,12 @@ def unfold(night: Night, events: list[tuple[tuple[datetime, datetime], int, int,
             "INSERT INTO history.consents BY NAME SELECT $1 AS user_id, 'personalization' AS purpose, 'no' AS granted, "
             "$2::TIMESTAMPTZ AS recorded_at, $3::TIMESTAMPTZ AS landed_on, 'z' AS landed_file, $4 AS landed_row",
             [f"u{person}", at, landed, number],
+        )
+        night.con.execute(
+            "INSERT INTO history.impressions BY NAME SELECT 'p9' AS publication_id, $1 AS user_id, 'any' AS context, "
+            "'for_you' AS placement, $2 AS item_id, 1 AS position, $3::TIMESTAMPTZ AS shown_at, "
+            "$4::TIMESTAMPTZ AS landed_on",
+            [f"u{person}", f"i{item}", at, landed],
         )
         unseen = max(landed, CUT + timedelta(microseconds=1))
         night.con.execute(

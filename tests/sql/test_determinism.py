@@ -12,6 +12,8 @@ from tests.sql.spec import CUT, open_night
 # More than one row group of DuckDB's, so that threads really share the work.
 EVENTS = 150_000
 
+UNORDERED = ("activity", "impressions")
+
 
 def tables(threads: int, *, order: str) -> dict[str, pa.Table]:
     night = open_night(threads=threads)
@@ -28,11 +30,16 @@ def tables(threads: int, *, order: str) -> dict[str, pa.Table]:
             n AS price, 'EUR' AS currency, 'approved' AS review_status, false AS sensitive,
             TIMESTAMPTZ '{CUT}' AS landed_on, 'a.csv' AS landed_file, n AS landed_row
         FROM range(80) AS numbers(n) ORDER BY {order}""")
+    night.con.execute(f"""INSERT INTO history.impressions BY NAME SELECT
+            'p' || n // 9000 AS publication_id, 'u' || hash(n) % 500 AS user_id, 'for_you' AS placement,
+            'any' AS context, 'i' || hash(n + 3) % 80 AS item_id, 1 + n % 9 AS position,
+            TIMESTAMPTZ '{CUT}' - to_seconds(1 + n * 37) AS shown_at, TIMESTAMPTZ '{CUT}' AS landed_on
+        FROM range({EVENTS}) AS numbers(n) ORDER BY {order}""")
     night.open()
     features.build(night.con, night.run, CUT)
     features.build_marts(night.con, night.run)
     found = {f"{layer}.{name}": night.con.sql(f"FROM {layer}.{name}").to_arrow_table()
-             for layer in sql.LAYERS[1:] for name in sql.names(layer) if name != "activity"}  # fmt: skip
+             for layer in sql.LAYERS[1:] for name in sql.names(layer) if name not in UNORDERED}  # fmt: skip
     night.con.close()
     return found
 

@@ -16,6 +16,7 @@ from tasks import ingest, lake, sample, settings
 from tasks.errors import ConfigurationError
 
 SMALL = {"users": 200, "items": 300, "events": 5_000, "days": 60, "seed": 7}
+TABLES = ("events", "impressions", "items", "users", "consents")
 MALFORMED = ("wrong_columns", "bad_timestamp", "nan_amount", "unknown_type", "quoted_newline")
 
 
@@ -93,9 +94,7 @@ def test_every_line_on_disk_is_counted_and_declared(made: tuple[Path, dict[str, 
             content = (manifest.parent / entry["name"]).read_bytes()
             assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry["sha256"], entry["bytes"])
             declared.update({manifest.parent.parent.name: entry["rows"], "files": 1})
-    assert declared == {t: counts[f"{t}_rows"] for t in ("events", "items", "users", "consents")} | {
-        "files": counts["files"]
-    }
+    assert declared == {t: counts[f"{t}_rows"] for t in TABLES} | {"files": counts["files"]}
 
 
 def test_malformed_lines_are_as_many_as_declared(made: tuple[Path, dict[str, int]]) -> None:
@@ -146,7 +145,7 @@ def test_ingest_finds_the_declared_dirt_and_no_other(made: tuple[Path, dict[str,
     with lake.scratch(tmp_path) as room, lake.connect(room / "night.duckdb", run.config) as con:
         found = ingest.ingest(con, run, room)
 
-    assert found.rows_in == sum(counts[f"{table}_rows"] for table in ("events", "items", "users", "consents"))
+    assert found.rows_in == sum(counts[f"{table}_rows"] for table in TABLES)
     assert found.duplicates == counts["duplicate_rows"] + counts["duplicate_file_rows"]
     assert found.quarantined == sum(found.reasons.values()) == sum(counts[d] for d in ("conflicts", *MALFORMED))
     assert found.fixed["events.dwell_seconds"] == counts["negative_dwell"]
@@ -234,3 +233,21 @@ def test_the_last_day_is_the_one_asked_for_and_too_little_is_refused(tmp_path: P
     assert max(f.name for f in (tmp_path / "events").iterdir())[:10] == "2011-11-10"
     with pytest.raises(ConfigurationError, match="--days"):
         sample.make(tmp_path, users=20, items=50, events=500, days=3, seed=1)
+
+
+def test_what_is_shown_at_the_top_is_clicked_more_often_and_nothing_is_clicked_before_it_is_shown(
+    made: tuple[Path, dict[str, int]],
+) -> None:
+    landing, _ = made
+    shown = pl.concat([pl.read_csv(f) for f in sorted((landing / "impressions").rglob("*.csv.gz"))])
+    clicks = events(landing).filter(event_type="click").select("user_id", "item_id", "occurred_at")
+
+    led = shown.join(clicks, on=["user_id", "item_id"]).filter(
+        (pl.col("occurred_at") > pl.col("shown_at"))
+        & (pl.col("occurred_at").str.slice(0, 10) == pl.col("shown_at").str.slice(0, 10))
+    )
+
+    assert shown.height > 500 and led.height > 50
+    assert shown.unique(["user_id", "shown_at", "position"]).height == shown.height
+    upper, lower = (led.filter(pl.col("position").is_between(*span)).height for span in ((1, 3), (4, 6)))
+    assert upper > 2 * lower
