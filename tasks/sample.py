@@ -38,6 +38,11 @@ END = date(2026, 3, 31)
 PURPOSES = (("personalization", 0.0, 0.05), ("analytics", 0.0, 0.03), ("mood_signals", 0.45, 0.2), ("income", 0.2, 0.2),
             ("precise_place", 0.3, 0.2), ("experiments", 0.4, 0.1), ("marketing", 0.3, 0.3))  # fmt: skip
 
+# What people set for themselves, and the share of people who do: `broken` is a level that nobody can read.
+CHOICES = (("level", "0", 0.02), ("level", "0.5", 0.03), ("muted_topics", "Books|handmade", 0.02),
+           ("muted_topics", "plain", 0.02), ("novelty_share", "0.4", 0.02), ("paused", "true", 0.01),
+           ("reset_from", "", 0.01), ("level", "broken", 0.005))  # fmt: skip
+
 
 def make(
     landing: Path, *, users: int, items: int, events: int, days: int, seed: int, end: date = END
@@ -56,8 +61,8 @@ def make(
     Returns:
         Counts of what was written: users, items, events, anonymous, files, `<table>_rows` (with dirt), and each kind of
         dirt: duplicate_rows, duplicate_files, duplicate_file_rows, conflicts, late_rows, late_files, negative_dwell,
-        country_names, device_case, missing_device, impossible_birth_year, unreadable_consents, and the lines of each
-        malformed kind (a quoted newline is one record on two lines).
+        country_names, device_case, missing_device, impossible_birth_year, unreadable_consents, unreadable_controls, and
+        the lines of each malformed kind (a quoted newline is one record on two lines).
 
     Raises:
         ConfigurationError: a number is too small to show anything.
@@ -71,6 +76,7 @@ def make(
     crowd = gather_crowd(draws(seed, 2), users, days, seed, shop)
     _profiles(draws(seed, 3), crowd, days, landed)
     _consents(draws(seed, 4), crowd, days, landed)
+    _controls(draws(seed, 6), crowd, days, landed)
     quota = _season(start, days, events)
     owed = pl.DataFrame(schema=SCHEMA)
     for week, first in track(list(enumerate(range(0, days, WEEK))), "weeks", -(-days // WEEK)):
@@ -149,3 +155,22 @@ def _consents(rng: Rng, crowd: Crowd, days: int, landed: Landed) -> None:
         today = decisions.filter(pl.col("day") == d).drop("day")
         landed.put_frame("consents", landed.day(d).isoformat(), "consents", today, "jsonl" if d % 3 == 2 else "csv")
     landed.counts["unreadable_consents"] = int((decisions["granted"] == "perhaps").sum())
+
+
+def _controls(rng: Rng, crowd: Crowd, days: int, landed: Landed) -> None:
+    """Some people say how they want to be recommended to; each choice is made by somebody."""
+    n, chosen = len(crowd.ids), iter(rng.permutation(len(crowd.ids)).tolist())
+    half = (landed.day(days // 2)).isoformat() + "T00:00:00Z"
+    rows = []
+    for column, value, share in CHOICES:
+        for _ in range(max(1, round(share * n))):
+            person = next(chosen)
+            day = int(rng.integers(max(crowd.signup[person] // 86_400, 0), days))
+            told = dict.fromkeys(("level", "muted_topics", "novelty_share", "reset_from", "paused"))
+            told |= {column: value or half}
+            rows.append({"day": day, "user_id": crowd.ids[person], **told,
+                         "changed_at": f"{landed.day(day).isoformat()}T20:00:00Z"})  # fmt: skip
+    frame = pl.DataFrame(rows, infer_schema_length=None).sort("day", "user_id")
+    for (day,), today in frame.group_by("day", maintain_order=True):
+        landed.put_frame("controls", landed.day(int(str(day))).isoformat(), "controls", today.drop("day"), "csv")
+    landed.counts["unreadable_controls"] = int((frame["level"] == "broken").sum())

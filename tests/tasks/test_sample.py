@@ -65,6 +65,9 @@ def items(landing: Path) -> pl.DataFrame:
     return pl.concat(parts)
 
 
+TABLES = ("events", "items", "users", "consents", "controls", "impressions")
+
+
 def test_the_same_seed_writes_the_same_bytes_in_any_time_zone_and_hash_seed(
     made: tuple[Path, dict[str, int]], tmp_path: Path
 ) -> None:
@@ -126,6 +129,9 @@ def test_wrong_and_missing_values_are_as_many_as_declared(made: tuple[Path, dict
     assert (users["birth_year"] == 1066).sum() == counts["impossible_birth_year"] > 0
     granted = "".join(f.read_text(encoding="utf-8") for f in (landing / "consents").rglob("consents.*"))
     assert granted.count("perhaps") == counts["unreadable_consents"] > 0
+    set_ = "".join(f.read_text(encoding="utf-8") for f in (landing / "controls").rglob("controls.*"))
+    assert set_.count("broken") == counts["unreadable_controls"] > 0
+    assert all(value in set_ for _, value, _ in sample.CHOICES)
 
 
 def test_duplicates_and_late_files_are_as_many_as_declared(made: tuple[Path, dict[str, int]]) -> None:
