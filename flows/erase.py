@@ -26,6 +26,7 @@ from tasks import erasure, hiding, ingest, lake, proof, registry, scan, shelf, s
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
+from tasks.subtraction import Landed
 from tasks.tombstones import Ledger, Request, Tombstones
 
 
@@ -40,7 +41,7 @@ class Pass:
     erased: Tombstones
     found: erasure.Survey = field(default_factory=erasure.Survey)
     hidden: list[str] = field(default_factory=list)
-    withdrawn: dict[str, int] = field(default_factory=dict)
+    withdrawn: Landed = field(default_factory=dict)
     rebuilt: str | None = None
     waiting: int = 0
     looked_at: list[str] = field(default_factory=list)
@@ -115,9 +116,12 @@ def take_inventory(this: Pass) -> None:
             tombstones.name(this.ledger, request.request, ids)
             tombstones.bury(this.ledger, request.request, request.requested_at, "user", ids)
         _reload(this)
-        this.found = erasure.survey(con, this.run, this.room, this.erased)
+        # Of a pass that was killed, what was already taken away no longer tells whose session a line is of.
+        names = set(this.ids) if all(r.state == "inventory" for r in this.chosen) else None
+        this.found = erasure.survey(con, this.run, this.room, this.erased, names)
         while _bury_sessions(this, this.found) and this.found.partial:
-            this.found = erasure.survey(con, this.run, this.room, this.erased)
+            names = names and names.union(*this.found.sessions.values())
+            this.found = erasure.survey(con, this.run, this.room, this.erased, names)
         counts = this.found.counts
     for named, places in hiding.held(this.run.lake, this.run.config, this.erased).items():
         counts[named] = counts.get(named, Counter()) + places
@@ -137,6 +141,8 @@ def rewrite(this: Pass) -> None:
     tombstones.begin(this.ledger, this.chosen, "rewritten")
     if this.run.config.landing.erase == "rewrite":
         this.withdrawn = erasure.withdraw(this.run, this.found, this.erased)
+    with _workspace(this) as con:
+        erasure.subtract(con, this.run, this.found, this.erased, this.withdrawn)
     with _opened(this) as con:
         ingest.ingest(con, this.run, this.room)
 

@@ -6,7 +6,7 @@ The rule is the door's own (`suppression`): whatever a run would suppress is wha
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,11 +14,12 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from tasks import contracts, ingest, lake, landing, suppression, withdrawal
+from tasks import contracts, ingest, lake, landing, receipt, subtraction, suppression, withdrawal
 from tasks.errors import BlockedError
 from tasks.hiding import Counts
 from tasks.landing import LandedFile
 from tasks.settings import Run
+from tasks.subtraction import Loss
 from tasks.tombstones import Tombstones
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,8 +43,12 @@ class Survey:
     """What there is of erased people."""
 
     counts: Counts = field(default_factory=dict)
-    lines: list[tuple[LandedFile, str, list[int]]] = field(default_factory=list)
-    """Landed files, the sha256 of what was read, and the records to be withdrawn."""
+    losses: dict[str, dict[str, Loss]] = field(default_factory=dict)
+    """Table → landed file → what it loses."""
+    files: dict[str, LandedFile] = field(default_factory=dict)
+    """Those landed files."""
+    anew: set[str] = field(default_factory=set)
+    """Tables that have to be ingested again, because somebody who goes came back."""
     refused: list[LandedFile] = field(default_factory=list)
     """Landed files that ingest refuses, of which nobody knows what is in them."""
     sessions: dict[tuple[str, datetime], set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -83,30 +88,41 @@ def linked(con: duckdb.DuckDBPyConnection, run: Run, room: Path) -> dict[str, se
     return people
 
 
-def survey(con: duckdb.DuckDBPyConnection, run: Run, room: Path, erased: Tombstones) -> Survey:
-    """Look for erased people in landing, history and quarantine."""
+def survey(
+    con: duckdb.DuckDBPyConnection, run: Run, room: Path, erased: Tombstones, names: Collection[str] | None = None
+) -> Survey:
+    """Look for erased people in landing, history and quarantine.
+
+    Args:
+        con: with the catalogue `ingest`.
+        run: landing, lake and settings.
+        room: private scratch.
+        erased: everybody who was.
+        names: all ids and sessions they are known by, if those are known: other files need not be read.
+    """
     found = Survey()
     for contract in contracts.all_of("landing"):
         if not contract.subject:
             continue
         manifest = lake.read_manifest(run.lake, contract.name)
+        known = set[str]()
         if suppression.remains(con, run.lake, contract, manifest, erased):
             found.add(f"lake/{contract.name}", _per_request(con))
             known = _note_sessions(con, found)
-        else:
-            known = set()
-        files, refused = _read(con, run, room, contract.name)
+        needles = names and {*names, *known}
+        read, refused = _read(con, run, room, contract.name, manifest, needles)
         found.refused += refused
-        if not files:
+        if not read:
             found.partial |= bool(known)
             continue
-        suppression.suppress(con, contract, erased)
+        suppression.find(con, contract, erased, "ingest.clean", "ingest.quarantined")
         found.add(f"landing/{contract.name}", _per_request(con))
         found.partial |= known != _note_sessions(con, found)
-        doomed = con.execute(
-            "SELECT file_no, list(row ORDER BY row) FROM ingest.suppressed GROUP BY file_no ORDER BY file_no"
-        ).fetchall()
-        found.lines += [(*files[number - 1], rows) for number, rows in doomed]
+        paths = [(file.path, digest) for file, digest in read]
+        found.losses[contract.name], came_back = subtraction.account(con, run, contract, manifest, paths)
+        found.files |= {file.path: file for file, _ in read}
+        if came_back:
+            found.anew.add(contract.name)
     return found
 
 
@@ -123,32 +139,65 @@ def lives(con: duckdb.DuckDBPyConnection, run: Run, ids: Iterable[str]) -> bool:
     return False
 
 
-def withdraw(run: Run, found: Survey, erased: Tombstones) -> dict[str, int]:
-    """Rewrite landing without what the survey found; returns records per landed file.
+def withdraw(run: Run, found: Survey, erased: Tombstones) -> subtraction.Landed:
+    """Rewrite landing without what the survey found; returns sha256 and bytes of every file that lost something.
 
     Raises:
         BlockedError: a file was replaced after the survey had read it.
     """
     gone = {}
-    for file, digest, rows in found.lines:
-        if landing.fingerprint(file) != digest:
-            raise BlockedError(f"{file.path}: changed while it was being read; run erase again")
-        withdrawal.withdraw(file, rows)
-        gone[file.path] = len(rows)
+    for losses in found.losses.values():
+        for path, loss in losses.items():
+            if landing.fingerprint(found.files[path]) != loss.sha256:
+                raise BlockedError(f"{path}: changed while it was being read; run erase again")
+            gone[path] = withdrawal.withdraw(found.files[path], loss.rows)
     for file in found.refused:
-        if lines := withdrawal.withdraw_unread(file, erased):
-            gone[file.path] = lines
+        if now := withdrawal.withdraw_unread(file, erased):
+            gone[file.path] = now
     return gone
+
+
+def subtract(
+    con: duckdb.DuckDBPyConnection, run: Run, found: Survey, erased: Tombstones, landed: subtraction.Landed
+) -> list[str]:
+    """Take what the survey found out of history and its ledger, where that comes to what ingest would come to.
+
+    Returns:
+        The tables that were done; the others are for ingest.
+    """
+    done = []
+    for contract in contracts.all_of("landing"):
+        manifest = lake.read_manifest(run.lake, contract.name)
+        if not contract.subject or contract.name in found.anew or manifest.contract != ingest.law(contract, run):
+            continue
+        fresh = subtraction.subtract(con, run, contract, manifest, erased, found.losses.get(contract.name, {}), landed)
+        if fresh is not None:
+            lake.commit_manifest(run.lake, contract.name, fresh)
+            done.append(contract.name)
+    return done
 
 
 Taken = list[tuple[LandedFile, str]]
 """Files and the sha256 of what was read of them."""
 
 
-def _read(con: duckdb.DuckDBPyConnection, run: Run, room: Path, table: str) -> tuple[Taken, list[LandedFile]]:
-    """All landed files of a table into `ingest.clean` and `ingest.quarantined`: those read, and those refused."""
+def _read(
+    con: duckdb.DuckDBPyConnection,
+    run: Run,
+    room: Path,
+    table: str,
+    manifest: lake.Manifest | None = None,
+    needles: Collection[str] | None = None,
+) -> tuple[Taken, list[LandedFile]]:
+    """Landed files of a table into `ingest.clean` and `ingest.quarantined`: those read, and those refused.
+
+    With `needles`, of the files that history has taken in only those that hold one of them.
+    """
     contract = contracts.load("landing", table)
-    files = landing.find(run.landing, table, ZoneInfo(run.config.run.timezone), FOREVER).files
+    files: Sequence[LandedFile] = landing.find(run.landing, table, ZoneInfo(run.config.run.timezone), FOREVER).files
+    if manifest is not None and needles is not None:
+        taken = {e["file"] for e in manifest.ledger if e["status"] == "accepted" and not e["suppressed"]}
+        files = [f for f in files if f.path not in taken or receipt.mentions(f, needles, run.config.landing)]
     if not files:
         return [], []
     reading, rejected = ingest.read(con, run, room, contract, files)

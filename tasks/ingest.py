@@ -29,6 +29,8 @@ from tasks.tombstones import Tombstones
 
 # Rows taken through the cleaning SQL at once: bounds the scratch space, never changes a result.
 BATCH_ROWS = 2_000_000
+RULES = "2"
+"""Of classifying and numbering; another one makes another history."""
 
 
 @dataclass
@@ -93,12 +95,12 @@ def _ingest_table(
     report: Ingested,
 ) -> None:
     zone = ZoneInfo(run.config.run.timezone)
-    law = _law(contract, run)
+    now = law(contract, run)
     found = landing.find(run.landing, contract.name, zone, run.as_of)
     report.ignored_folders += found.ignored
     taken = {e["file"]: e for e in manifest.ledger if e["status"] == "accepted"}
     cut = max([run.as_of, *(ledger.order_of(e, zone)[0] for e in taken.values())])
-    why = _reason_to_redo(law, manifest, found, taken) or _erased_since(connection, run, contract, manifest, erased)
+    why = _reason_to_redo(now, manifest, found, taken) or _erased_since(connection, run, contract, manifest, erased)
     new = [f for f in found.files if f.path not in taken]
     reading, rejected = _Reading(contract), list[Entry]()
     if why is None:
@@ -131,23 +133,23 @@ def _ingest_table(
     unseen = [e for e in manifest.ledger if e["status"] == "rejected" and ledger.order_of(e, zone)[0] > run.as_of]
     kept = tuple(sorted(accepted + rejected + unseen, key=lambda e: (*ledger.order_of(e, zone), e["status"])))
     files = _compact(connection, run, contract, [*manifest.files, *stored], month)
-    fresh = lake.Manifest(law, tuple(files), kept, erased.epoch if erased else 0)
+    fresh = lake.Manifest(now, tuple(files), kept, erased.epoch if erased else 0)
     if fresh != manifest:
         lake.commit_manifest(run.lake, contract.name, fresh)
     ledger.add_up(report, reading.entries, rejected)
 
 
-def _law(contract: Contract, run: Run) -> str:
+def law(contract: Contract, run: Run) -> str:
     """What the fate of a row depends on besides the row and those before it; another law makes another history."""
-    parts = (contract.fingerprint, run.config.run.timezone, str(run.config.landing.max_line_bytes))
+    parts = (RULES, contract.fingerprint, run.config.run.timezone, str(run.config.landing.max_line_bytes))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _reason_to_redo(law: str, manifest: lake.Manifest, found: Landed, taken: dict[str, Entry]) -> str | None:
+def _reason_to_redo(now: str, manifest: lake.Manifest, found: Landed, taken: dict[str, Entry]) -> str | None:
     """Why history no longer is what these landing files say, if so."""
     if not taken:
         return None
-    if manifest.contract != law:
+    if manifest.contract != now:
         return "its contract, the time zone or the longest line changed"
     for file in found.files:
         if file.path in taken and landing.changed(file, taken[file.path]):
@@ -217,13 +219,14 @@ def _classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contrac
     row that repeats the version before it, or any version of its own landing, is a duplicate. `snapshot`: the latter.
     """
     columns = ", ".join(f'"{c.name}"' for c in contract.columns)
-    key = ", ".join(f'"{k}"' for k in contract.key)
-    same_key = " AND ".join(f'voices."{k}" IS NOT DISTINCT FROM rivals."{k}"' for k in contract.key)
+    key = ", ".join(_identity(contract))
+    named = ", ".join(f"{part} AS k{n}" for n, part in enumerate(_identity(contract)))
+    same_key = " AND ".join(f"k{n} IS NOT DISTINCT FROM {part}" for n, part in enumerate(_identity(contract)))
     _recall(connection, run, contract, manifest)
     connection.execute(
         f"CREATE OR REPLACE TABLE ingest.rivals AS WITH voices AS (FROM ingest.past UNION ALL BY NAME "
         f"SELECT file_no, row, landed_on, {columns} FROM ingest.clean), "
-        f"rivals AS (SELECT {key} FROM voices GROUP BY ALL HAVING count(*) > 1) "
+        f"rivals AS (SELECT {named} FROM voices GROUP BY ALL HAVING count(*) > 1) "
         f"SELECT * FROM voices WHERE EXISTS (FROM rivals WHERE {same_key})"
     )
     order = f"PARTITION BY {key} ORDER BY file_no, row"
@@ -248,6 +251,21 @@ def _classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contrac
         f"INSERT INTO ingest.quarantined SELECT file_no, row, 'conflict', {subject}, "
         f"{parse.as_record(contract, 'clean')} FROM ingest.clean WHERE verdict = 'conflict'"
     )
+
+
+def numbered(contract: Contract) -> str:
+    """SQL for `ingest.clean` with `landed_row`: the row's number in its file among those of the same owner."""
+    same = ", ".join(["file_no", *lake.owner_of(contract)])
+    return f"SELECT *, row_number() OVER (PARTITION BY {same} ORDER BY row) AS landed_row FROM ingest.clean"
+
+
+def _identity(contract: Contract) -> list[str]:
+    """SQL for what rows must share to say the same again: among the anonymous, the session as well.
+
+    Otherwise the erasure of a visitor could make another visitor's duplicate the first of its kind.
+    """
+    key = [f'"{k}"' for k in contract.key]
+    return [*key, *(part for part in lake.owner_of(contract) if part not in key)]
 
 
 def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest) -> None:
@@ -282,11 +300,10 @@ def _store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, 
     """Write accepted rows to history and faulty ones to quarantine, by the person's bucket and the landing period."""
     buckets = lake.bucket_count(run.lake, run.config)
     period = f"CASE WHEN substr(landing, 1, 7) < '{month}' THEN substr(landing, 1, 7) ELSE landing END AS period"
-    columns = [c.name for c in contract.columns]
     bucket = lake.bucket_of(f'"{contract.subject}"', buckets) if contract.subject else "0"
     connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.accepted AS SELECT clean.* EXCLUDE (row), row AS landed_row, landed_file, "
-        f"{bucket} AS bucket, {period} FROM ingest.clean JOIN ingest.files USING (file_no, landed_on) "
+        f"CREATE OR REPLACE TABLE ingest.accepted AS SELECT clean.* EXCLUDE (row), landed_file, {bucket} AS bucket, "
+        f"{period} FROM ({numbered(contract)}) AS clean JOIN ingest.files USING (file_no, landed_on) "
         "WHERE verdict IS NULL ORDER BY bucket, period"
     )
     connection.execute(
@@ -294,12 +311,8 @@ def _store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, 
         f"landed_file, {lake.bucket_of('subject', buckets) if contract.subject else '0'} AS bucket, {period} "
         "FROM ingest.quarantined JOIN ingest.files USING (file_no) ORDER BY bucket, period"
     )
-    history = lake.store_rows(
-        connection, run.lake, contract.name, "history", "ingest.accepted", [*columns, *lake.HISTORY_COLUMNS]
-    )
-    quarantine = lake.store_rows(
-        connection, run.lake, contract.name, "quarantine", "ingest.refused", list(lake.QUARANTINE_COLUMNS)
-    )
+    history = lake.store_rows(connection, run.lake, contract, "history", "ingest.accepted")
+    quarantine = lake.store_rows(connection, run.lake, contract, "quarantine", "ingest.refused")
     return history + quarantine
 
 
@@ -316,17 +329,15 @@ def _compact(
         if [f.period for f in group] == [period]:
             kept += group
             continue
-        columns = [c.name for c in contract.columns] + list(lake.HISTORY_COLUMNS)
         source = (
             f"(SELECT *, {bucket} AS bucket, '{period}' AS period FROM read_parquet($paths, hive_partitioning = false))"
         )
         kept += lake.store_rows(
             connection,
             run.lake,
-            contract.name,
+            contract,
             store,
             source,
-            columns if store == "history" else list(lake.QUARANTINE_COLUMNS),
             {"paths": lake.verify(run.lake, contract.name, group)},
         )
     return kept

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,9 +29,15 @@ from tasks.settings import Config
 
 Store = Literal["history", "quarantine"]
 
+SESSION = "session_id"
+
 ORIGIN = {"landed_on": "TIMESTAMPTZ", "landed_file": "VARCHAR", "landed_row": "BIGINT"}
 HISTORY_COLUMNS = ORIGIN | {"filled": "VARCHAR[]"}
-"""What a row of history carries besides its contract: when it landed, where from, and which columns cleaning filled."""
+"""What a row of history carries besides its contract: when it landed, where from, and which columns cleaning filled.
+
+`landed_row` counts from 1 among those readable rows of the landed file that have the same `owner_of`: nobody else's
+lines, or their erasure, can change it. In quarantine it is the record's number in the landed file.
+"""
 
 QUARANTINE_COLUMNS = ORIGIN | {"reason": "VARCHAR", "subject": "VARCHAR", "record": "VARCHAR"}
 
@@ -170,6 +176,19 @@ def bucket_of(subject: str, buckets: int) -> str:
     )
 
 
+def owner_of(contract: Contract) -> list[str]:
+    """SQL for whose a row is: the person's, or if it is anonymous its session's. Nothing for a table without people."""
+    if not contract.subject:
+        return []
+    sessions = SESSION in {c.name for c in contract.columns}
+    return [f'"{contract.subject}"', *([f'CASE WHEN "{contract.subject}" IS NULL THEN {SESSION} END'] * sessions)]
+
+
+def row_order(contract: Contract) -> str:
+    """SQL for the one order of a table's rows in history."""
+    return ", ".join(["landed_on", "landed_file", *owner_of(contract), "landed_row"])
+
+
 def read_manifest(lake: Path, table: str) -> Manifest:
     file = lake / "history" / table / "manifest.json"
     if not file.is_file():
@@ -222,13 +241,15 @@ def path_of(lake: Path, table: str, file: StoredFile) -> Path:
 def store_rows(
     connection: duckdb.DuckDBPyConnection,
     lake: Path,
-    table: str,
+    contract: Contract,
     store: Store,
     source: str,
-    columns: list[str],
     parameters: dict[str, object] | None = None,
 ) -> list[StoredFile]:
-    """Write `source` (with `bucket` and `period` besides `columns`), one ordered file per bucket and period."""
+    """Write `source` (the store's columns, `bucket` and `period`), one ordered file per bucket and period."""
+    columns, order = [*QUARANTINE_COLUMNS], "landed_on, landed_file, landed_row"
+    if store == "history":
+        columns, order = [*(c.name for c in contract.columns), *HISTORY_COLUMNS], row_order(contract)
     groups = connection.execute(
         f"SELECT bucket, period, count(*) FROM {source} GROUP BY ALL ORDER BY ALL", parameters
     ).fetchall()
@@ -236,13 +257,13 @@ def store_rows(
 
     def write(group: tuple[int, str, int]) -> StoredFile:
         bucket, period, rows = group
-        folder = lake / store / table / f"bucket={bucket:03d}"
+        folder = lake / store / contract.name / f"bucket={bucket:03d}"
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f".{period}.{secrets.token_hex(4)}"
         with connection.cursor() as cursor:
             cursor.execute(
                 f"COPY (SELECT {chosen} FROM {source} WHERE bucket = {bucket} AND period = '{period}' "
-                f"ORDER BY landed_on, landed_file, landed_row) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd)",
+                f"ORDER BY {order}) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd)",
                 parameters,
             )
         with fresh.open("rb") as written:
@@ -264,7 +285,7 @@ def store_rows(
         connection.execute("RESET disabled_optimizers")
 
 
-def verify(lake: Path, table: str, files: list[StoredFile]) -> list[str]:
+def verify(lake: Path, table: str, files: Sequence[StoredFile]) -> list[str]:
     """The paths of `files` as patterns for DuckDB's readers, each file compared with its sha256.
 
     Parquet alone does not notice a flipped bit.
@@ -296,7 +317,7 @@ def open_table(connection: duckdb.DuckDBPyConnection, lake: Path, contract: Cont
         connection.execute(
             f"INSERT INTO history.{contract.name} BY NAME "
             "SELECT * FROM read_parquet($paths, hive_partitioning = false) "
-            "WHERE landed_on <= $cut ORDER BY landed_on, landed_file, landed_row",
+            f"WHERE landed_on <= $cut ORDER BY {row_order(contract)}",
             {"paths": paths, "cut": cut},
         )
     ((rows,),) = connection.execute(f"SELECT count(*) FROM history.{contract.name}").fetchall()

@@ -137,7 +137,7 @@ def rules(contract: Contract) -> tuple[Check, ...]:
         query = f"SELECT 1 FROM {{batch}} WHERE {' OR '.join(floats)}"
         derived.append(Check("numbers_are_finite", "error", ROWS, {"unexpected_rows_query": query}))
     # GROUP BY takes two NULLs for equal, as the key of anonymous events needs it.
-    key = ", ".join(f'"{name}"' for name in _identity(contract))
+    key = ", ".join(_identity(contract))
     query = f"SELECT 1 FROM {{batch}} GROUP BY {key} HAVING count(*) > 1"
     derived.append(Check("key_is_unique", "error", ROWS, {"unexpected_rows_query": query}))
     found = (*derived, *contract.checks)
@@ -256,10 +256,16 @@ def _raised(info: Mapping[str, Any]) -> bool:
     return any(entry.get("raised_exception") for entry in entries)
 
 
-def _identity(contract: Contract) -> tuple[str, ...]:
-    """What no two rows share: the key, or for a landing table that keeps versions, the key of one landed row."""
-    versions = contract.layer == "landing" and contract.delivery != "append"
-    return (*contract.key, "landed_on", "landed_file", "landed_row") if versions else contract.key
+def _identity(contract: Contract) -> list[str]:
+    """SQL for what no two rows share: the key; of a landing table also whose the row is, and, where versions are kept,
+    where it landed.
+    """
+    key = [f'"{name}"' for name in contract.key]
+    if contract.layer == "landing":
+        key += [part for part in lake.owner_of(contract) if part not in key]
+        if contract.delivery != "append":
+            key += ["landed_on", "landed_file", "landed_row"]
+    return key
 
 
 def _expectation(rule: Check) -> Any:

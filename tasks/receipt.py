@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -64,6 +65,26 @@ def receive(file: LandedFile, scratch: Path, settings: LandingSettings) -> Recei
     if claim.rows not in (None, received.rows):
         raise RejectedError("rows_differ_from_manifest")
     return received
+
+
+def mentions(file: LandedFile, names: Collection[str], settings: LandingSettings) -> bool:
+    """Whether a landed text may hold one of `names`; of anything that could hide one it always may."""
+    # Quotes are doubled, what is not ASCII may be written in several ways, and any character may be escaped.
+    plain = all(name.isascii() and name.isprintable() and not set(name) & set('"\\/') for name in names)
+    if not plain or not file.name.endswith((".csv", ".jsonl", ".csv.gz", ".jsonl.gz")):
+        return True
+    needles = re.compile(b"|".join([rb"\\u", *(re.escape(name.encode()) for name in sorted(names))]))
+    longest = max(len(name) for name in ["u" * 6, *names])
+    try:
+        with fsspec.open(file.url, "rb", compression="gzip" if file.name.endswith(".gz") else None) as source:
+            rest = b""
+            while block := source.read(BLOCK_BYTES):
+                if needles.search(rest + block):
+                    return True
+                rest = block[-longest:]
+    except (OSError, EOFError, zlib.error):
+        return True
+    return False
 
 
 def _copy(file: LandedFile, target: Path, settings: LandingSettings) -> tuple[str, int]:

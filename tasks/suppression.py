@@ -7,17 +7,16 @@ theirs, dated until the erasure or not dated at all. A faulty record goes if it 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import duckdb
 import polars as pl
 
 from tasks import lake
-from tasks.contracts import Contract
+from tasks.contracts import Contract, quote
 from tasks.tombstones import Kind, Tombstone, Tombstones
 
-SESSION = "session_id"
 # What parts the values of a record that could not be parsed, whatever it was meant to be.
 BETWEEN = re.compile(r"""[\s,;:|"'{}\[\]()=<>\\]+""")
 
@@ -29,8 +28,12 @@ def people_columns(contract: Contract) -> list[str]:
 
 def clock(contract: Contract) -> str:
     """SQL for the instant that a row speaks of; NULL where the table has none, which is as old as can be."""
-    column = contract.properties.get("occurred", {}).get("column") or contract.properties.get("dated")
+    column = _dated_by(contract)
     return f'"{column}"' if column else "NULL::TIMESTAMPTZ"
+
+
+def _dated_by(contract: Contract) -> str:
+    return contract.properties.get("occurred", {}).get("column") or contract.properties.get("dated", "")
 
 
 def tokens(record: str) -> set[str]:
@@ -81,20 +84,20 @@ def find(
             f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {rows} AS r "
             f"JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{column}\" WHERE {dated}"
         )
-    if SESSION in {c.name for c in contract.columns}:
-        anonymous = f'"{contract.subject}" IS NULL AND {SESSION} IS NOT NULL'
+    if lake.SESSION in {c.name for c in contract.columns}:
+        anonymous = f'"{contract.subject}" IS NULL AND {lake.SESSION} IS NOT NULL'
         con.execute(
-            f"INSERT INTO ingest.graves SELECT DISTINCT 'session', {SESSION}, g.erased_at, g.request FROM {rows} AS r "
-            f"JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{contract.subject}\" "
-            f"WHERE {SESSION} IS NOT NULL AND {dated}"
+            f"INSERT INTO ingest.graves SELECT DISTINCT 'session', {lake.SESSION}, g.erased_at, g.request "
+            f"FROM {rows} AS r JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{contract.subject}\" "
+            f"WHERE {lake.SESSION} IS NOT NULL AND {dated}"
         )
-        _dig(con, erased, "session", f"SELECT DISTINCT {SESSION} FROM {rows} WHERE {anonymous}", since)
+        _dig(con, erased, "session", f"SELECT DISTINCT {lake.SESSION} FROM {rows} WHERE {anonymous}", since)
         con.execute(
             f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {rows} AS r "
-            f"JOIN ingest.graves AS g ON g.kind = 'session' AND g.id = r.{SESSION} WHERE {anonymous} AND {dated}"
+            f"JOIN ingest.graves AS g ON g.kind = 'session' AND g.id = r.{lake.SESSION} WHERE {anonymous} AND {dated}"
         )
     if faulty:
-        _find_faulty(con, erased, faulty, len(people), since)
+        _find_faulty(con, contract, erased, faulty, len(people), since)
     con.execute(
         "CREATE OR REPLACE TABLE ingest.suppressed AS "
         "SELECT file_no, row, min(request) AS request FROM ingest.suppressed GROUP BY ALL"
@@ -104,44 +107,65 @@ def find(
 def remains(con: duckdb.DuckDBPyConnection, folder: Path, contract: Contract, manifest: lake.Manifest,
             erased: Tombstones) -> int:  # fmt: skip
     """Rows of erased people in the table's history and quarantine, as `ingest.suppressed` also has them one by one."""
-    stored = _relation(folder, contract, manifest, "history")
-    faulty = _relation(folder, contract, manifest, "quarantine")
-    if stored is None and faulty is None:
-        con.execute("CREATE OR REPLACE TABLE ingest.suppressed AS SELECT 0 AS file_no, 0 AS row, '' AS request LIMIT 0")
+    rows, faulty = (stored(folder, contract, manifest, store) for store in ("history", "quarantine"))
+    if rows is None and faulty is None:
+        con.execute(
+            "CREATE OR REPLACE TABLE ingest.suppressed AS SELECT '' AS file_no, 0 AS row, '' AS request LIMIT 0"
+        )
         return 0
-    if stored is None:
+    if rows is None:
         cells = ", ".join(f'NULL::{c.type} AS "{c.name}"' for c in contract.columns)
-        stored = f"(SELECT '' AS file_no, 0::BIGINT AS row, {cells} LIMIT 0)"
-    find(con, contract, erased, stored, faulty, manifest.epoch)
-    ((rows,),) = con.execute("SELECT count(*) FROM ingest.suppressed").fetchall()
-    return int(rows)
+        rows = f"(SELECT '' AS file_no, 0::BIGINT AS row, {cells} LIMIT 0)"
+    find(con, contract, erased, rows, faulty, manifest.epoch)
+    ((found,),) = con.execute("SELECT count(*) FROM ingest.suppressed").fetchall()
+    return int(found)
 
 
-def _relation(folder: Path, contract: Contract, manifest: lake.Manifest, store: lake.Store) -> str | None:
-    files = lake.verify(folder, contract.name, [f for f in manifest.files if f.store == store])
-    if not files:
-        return None
-    paths = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+def stored(folder: Path, contract: Contract, manifest: lake.Manifest, store: lake.Store) -> str | None:
+    """SQL for a store's verified rows, each with `file_no` and `row`: its file's path and its place in it."""
+    files = [f for f in manifest.files if f.store == store]
+    return relation(folder, contract, files) if files else None
+
+
+def relation(folder: Path, contract: Contract, files: Sequence[lake.StoredFile]) -> str:
+    """SQL for the rows of stored files, as `stored` gives them."""
+    paths = ", ".join(quote(path) for path in lake.verify(folder, contract.name, files))
     return (
-        f"(SELECT *, landed_file AS file_no, landed_row AS row FROM read_parquet([{paths}], hive_partitioning = false))"
+        "(SELECT * EXCLUDE (filename, file_row_number), filename AS file_no, file_row_number AS row FROM "
+        f"read_parquet([{paths}], hive_partitioning = false, filename = true, file_row_number = true))"
     )
 
 
-def _find_faulty(con: duckdb.DuckDBPyConnection, erased: Tombstones, faulty: str, people: int, since: int) -> None:
-    """Faulty records by the person they name; where that cannot be read, by anything in them that is an erased id."""
+def _find_faulty(
+    con: duckdb.DuckDBPyConnection, contract: Contract, erased: Tombstones, faulty: str, people: int, since: int
+) -> None:
+    """Faulty records by the person they name; where that cannot be read, by anything in them that is an erased id.
+
+    They go whatever their date, which may be their fault; a conflict has none but that it came second.
+    """
+    dated = f"try_cast(CASE WHEN reason = 'conflict' THEN record ->> {quote(_dated_by(contract))} END AS TIMESTAMPTZ)"
+    later = f"coalesce({dated} > erased_at, false)"
     _dig(con, erased, "user", f"SELECT DISTINCT subject FROM {faulty} WHERE subject IS NOT NULL", since)
     con.execute(
         f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {faulty} AS f "
-        "JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = f.subject"
+        "JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = f.subject "
+        f"WHERE NOT {later}"
     )
     unread = "true" if people > 1 else "subject IS NULL"
     found = []
     for number, row, record in con.execute(f"SELECT file_no, row, record FROM {faulty} WHERE {unread}").fetchall():
         named = tokens(record)
         graves = [*erased.match("user", named, since).values(), *erased.match("session", named, since).values()]
-        found += [(number, row, grave.request) for grave in graves]
+        found += [(number, row, grave.request, grave.erased_at) for grave in graves]
     if found:
-        con.executemany("INSERT INTO ingest.suppressed VALUES (?, ?, ?)", found)
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE named (file_no VARCHAR, row BIGINT, request VARCHAR, erased_at TIMESTAMPTZ)"
+        )
+        con.executemany("INSERT INTO named VALUES (?, ?, ?, ?)", found)
+        con.execute(
+            f"INSERT INTO ingest.suppressed SELECT file_no, row, n.request FROM {faulty} AS f JOIN named AS n "
+            f"USING (file_no, row) WHERE NOT {later}"
+        )
 
 
 def _dig(con: duckdb.DuckDBPyConnection, erased: Tombstones, kind: Kind, query: str, since: int) -> None:

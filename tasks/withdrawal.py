@@ -31,8 +31,8 @@ class SupportsWrite(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
 
-def withdraw(file: LandedFile, rows: Collection[int]) -> None:
-    """Rewrite the landed file without the records `rows` (from 1)."""
+def withdraw(file: LandedFile, rows: Collection[int]) -> tuple[str, int]:
+    """Rewrite the landed file without the records `rows` (from 1); returns its sha256 and bytes from now on."""
     path = _local(file)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -40,21 +40,22 @@ def withdraw(file: LandedFile, rows: Collection[int]) -> None:
             _copy_parquet(path, fresh, rows)
         else:
             header = FORMATS[_suffix(path.name)] == "csv"
-            _copy_lines(path, fresh, lambda number, _: number in rows, header=header)
-        _replace(path, fresh, len(rows))
+            doomed = frozenset(rows)
+            _copy_lines(path, fresh, lambda number, _: number in doomed, header=header)
+        return _replace(path, fresh, len(rows))
     finally:
         fresh.unlink(missing_ok=True)
 
 
-def withdraw_unread(file: LandedFile, erased: Tombstones) -> int:
-    """Rewrite a file that ingest refuses without every line that names an erased person; returns the lines.
+def withdraw_unread(file: LandedFile, erased: Tombstones) -> tuple[str, int] | None:
+    """Rewrite a file that ingest refuses without every line that names an erased person; returns what it is then.
 
     Such a file cannot be taken apart by the contract. One that is no text goes whole if it names anybody, as far as
     that can be seen in its bytes.
     """
     path = _local(file)
     if not path.is_file() or path.is_symlink():
-        return 0
+        return None
     gone = 0
 
     def names_erased(_: int, line: bytes) -> bool:
@@ -67,13 +68,11 @@ def withdraw_unread(file: LandedFile, erased: Tombstones) -> int:
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         _copy_lines(path, fresh, names_erased, header=False)
-        if gone:
-            _replace(path, fresh, gone)
+        return _replace(path, fresh, gone) if gone else None
     except (OSError, EOFError):
-        return 0
+        return None
     finally:
         fresh.unlink(missing_ok=True)
-    return gone
 
 
 def settle(root: str, tables: Collection[str]) -> None:
@@ -91,18 +90,20 @@ def settle(root: str, tables: Collection[str]) -> None:
             leftover.unlink()
 
 
-def _replace(path: Path, fresh: Path, gone: int) -> None:
+def _replace(path: Path, fresh: Path, gone: int) -> tuple[str, int]:
     with fresh.open("rb") as written:
         os.fsync(written.fileno())
     fresh.chmod(path.stat().st_mode & 0o777)
     claimed = [e.get("rows") for e in _entries(path.parent)[1] if e["name"] == path.name]
     rows = claimed[0] - gone if claimed and isinstance(claimed[0], int) else None
-    note = {"name": path.name, "sha256": sha256(fresh), "bytes": fresh.stat().st_size, "rows": rows}
+    digest, size = sha256(fresh), fresh.stat().st_size
+    note = {"name": path.name, "sha256": digest, "bytes": size, "rows": rows}
     write_atomically(path.with_name(PENDING), json.dumps(note).encode())
     fresh.replace(path)
     sync_folder(path.parent)
     _claim(path.parent, note)
     path.with_name(PENDING).unlink()
+    return digest, size
 
 
 def _claim(folder: Path, note: dict[str, Any]) -> None:

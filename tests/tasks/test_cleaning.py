@@ -92,8 +92,8 @@ def test_each_value_has_its_declared_fate_in_every_format(place: Place, kind: st
     # then
     refused = {row - 1: reason for row, reason in place.quarantine(columns="landed_row, reason")}
     columns = sorted({n for _, _, kept in CASES.values() for n in kept} - {"epoch"})
-    kept = {row[0] - 1: dict(zip(["epoch", *columns], row[1:], strict=True))
-            for row in place.history(columns=f"landed_row, epoch(occurred_at), {', '.join(columns)}")}  # fmt: skip
+    kept = {int(row[0].removeprefix("e")): dict(zip(["epoch", *columns], row[1:], strict=True))
+            for row in place.history(columns=f"event_id, epoch(occurred_at), {', '.join(columns)}")}  # fmt: skip
     for number, (case, (_, reason, expected)) in enumerate(CASES.items()):
         assert refused.get(number) == reason, case
         assert (number in kept) == (reason is None), case
