@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command(epilog="Example: tailorbird request --lake lake --kind erase --user-file ids.txt")(request)
     app.command(epilog="Example: tailorbird erase --landing landing --lake lake --dry-run")(erase)
+    app.command(epilog="Example: tailorbird access --lake lake --request r-0123456789abcdef --to answers")(access)
     app.command(epilog="Example: tailorbird scan --landing landing --lake lake --user-file ids.txt --json")(scan)
     app.add_typer(receipts, name="receipt")
 
@@ -113,6 +114,26 @@ def erase(
     lines = [f"{one}  {state}" for one, state in summary["requests"].items()]
     lines += [f"{place:<48} {rows:>10,}" for place, rows in summary["found"].items()]
     _show(summary, as_json, [f"erase: {summary['status']}", *lines])
+
+
+def access(
+    lake: Lake,
+    to: Annotated[Path, typer.Option(help="Folder for the answers, one folder per request, for your eyes only.")],
+    landing: Annotated[str | None, typer.Option(envvar="TAILORBIRD_LANDING", help="Counts landed files, too.")] = None,
+    request: Annotated[str | None, typer.Option(help="Only this request; by default every verified one.")] = None,
+    config: Settings = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for another run's lock.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Hand out everything that is held of whoever asked, and what was concluded from it."""
+    from flows.access import access_flow
+
+    summary = access_flow(str(lake), str(to), landing, request, str(config) if config else None, wait)
+    lines = [f"access: {summary['status']}"]
+    for name, told in summary["requests"].items():
+        lines += [f"{name}  {told['files']} files in {told['folder']}, to be removed on {told['expires_at'][:10]}"]
+        lines += [f"{place:<60} {rows:>8,}" for place, rows in told["counts"].items()]
+    _show(summary, as_json, lines)
 
 
 def scan(

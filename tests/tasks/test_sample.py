@@ -16,7 +16,7 @@ from tasks import ingest, lake, sample, settings
 from tasks.errors import ConfigurationError
 
 SMALL = {"users": 200, "items": 300, "events": 5_000, "days": 60, "seed": 7}
-TABLES = ("events", "impressions", "items", "users", "consents")
+TABLES = ("events", "impressions", "items", "users", "consents", "controls")
 MALFORMED = ("wrong_columns", "bad_timestamp", "nan_amount", "unknown_type", "quoted_newline")
 
 
@@ -63,9 +63,6 @@ def items(landing: Path) -> pl.DataFrame:
         for f in sorted((landing / "items").rglob("*.parquet"))
     ]
     return pl.concat(parts)
-
-
-TABLES = ("events", "items", "users", "consents", "controls", "impressions")
 
 
 def test_the_same_seed_writes_the_same_bytes_in_any_time_zone_and_hash_seed(
