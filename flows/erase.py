@@ -12,17 +12,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from prefect import flow
 
-from flows import nightly
+from flows import nightly, relearn
 from flows.steps import Step, as_task, plainly, timed
 from tasks import contracts as laws
-from tasks import erasure, hiding, ingest, lake, proof, registry, scan, shelf, suppression, tombstones, withdrawal
+from tasks import erasure, hiding, ingest, lake, proof, scan, shelf, tombstones, withdrawal
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
@@ -93,7 +93,9 @@ def erase(
             do("inventory", take_inventory, this)
             do("hide", hide, this)
             do("rewrite", rewrite, this)
-            # The champion is trained anew here, before anything is published from it.
+            if run.config.erase.rebuild == "nightly" and not caught_up(this):
+                return _summary(chosen, "waiting", {}, began, this)
+            do("relearn", retrain_champion, this, step)
             do("rebuild", rebuild, this, step)
             do("purge", purge, this)
             if this.waiting:
@@ -128,7 +130,8 @@ def take_inventory(this: Pass) -> None:
     for request in this.chosen:
         # Who asked twice is counted under the later request and is the same person.
         mine = [counts.get(r.request, Counter()) for r in this.chosen if r.person == request.person]
-        tombstones.count(this.ledger, request.request, sum(mine, Counter()))
+        handed_out = Counter(exports=len(tombstones.exports_of(this.ledger, request.ids)))
+        tombstones.count(this.ledger, request.request, +sum(mine, handed_out))
 
 
 def hide(this: Pass) -> None:
@@ -147,18 +150,34 @@ def rewrite(this: Pass) -> None:
         ingest.ingest(con, this.run, this.room)
 
 
-def rebuild(this: Pass, step: Step) -> None:
-    """The served publication again, from what there is now."""
-    tombstones.begin(this.ledger, this.chosen, "published")
-    if shelf.current(this.run.lake) is None:
-        return
+def caught_up(this: Pass) -> bool:
+    """Whether a night has been there since these people were erased."""
+    return not relearn.behind(this.run.lake) and hiding.rebuilt(this.run.lake, this.erased.epoch)
+
+
+def retrain_champion(this: Pass, step: Step) -> None:
+    tombstones.begin(this.ledger, this.chosen, "retrained")
     _tidy(this.room)
-    this.rebuilt = nightly.under_lock(this.run, this.room, step)["publication"]
+    relearn.relearn(this.run, this.room, step)
+
+
+def rebuild(this: Pass, step: Step) -> None:
+    """The served publication again, from what there is now, unless that was done before this pass was repeated."""
+    tombstones.begin(this.ledger, this.chosen, "published")
+    if not hiding.rebuilt(this.run.lake, this.erased.epoch):
+        _tidy(this.room)
+        this.rebuilt = nightly.under_lock(this.run, this.room, step)["publication"]
     hiding.retire(this.run.lake)
 
 
 def purge(this: Pass) -> None:
     tombstones.begin(this.ledger, this.chosen, "purged")
+    for export in tombstones.exports_of(this.ledger, this.ids):
+        if export.path.is_dir():
+            shutil.rmtree(export.path)
+        else:
+            export.path.unlink(missing_ok=True)
+        tombstones.close_export(this.ledger, export.path)
     this.waiting = hiding.purge(this.run.lake, this.run.config)
 
 
@@ -170,10 +189,7 @@ def look_again(this: Pass) -> None:
     """
     tombstones.begin(this.ledger, this.chosen, "scanned")
     with _workspace(this) as con:
-        left = 0
-        for contract in laws.all_of("landing"):
-            manifest = replace(lake.read_manifest(this.run.lake, contract.name), epoch=0)
-            left += suppression.remains(con, this.run.lake, contract, manifest, this.erased)
+        left = erasure.traces(con, this.run, this.erased)
         this.later_life = erasure.lives(con, this.run, this.ids)
     _tidy(this.room)
     places: dict[str, int] = {}
@@ -200,26 +216,8 @@ def write_receipts(this: Pass) -> None:
             # Asked again with nothing left to take: the same answer, after the same proof.
             tombstones.close(this.ledger, mine.request, earlier[-1])
             continue
-        limits = []
-        if this.run.config.landing.erase == "suppress":
-            limits.append("landed files, which are not ours to change: nothing reads the person's lines any more")
-        if registry.champion(this.run.lake):
-            limits.append("the champion was trained while the person was there; the next retrain leaves them out")
-        if this.later_life:
-            limits.append("events since the request, which were accepted")
-        facts = {
-            "request": mine.request,
-            "kind": "erase",
-            "erased_at": mine.requested_at.isoformat(),
-            "finished_at": datetime.now(UTC).isoformat(),
-            "found": mine.inventory or {},
-            "publications": [folder.name for folder in shelf.folders(this.run.lake)],
-            "current": shelf.current(this.run.lake),
-            "scanned": {"version": scan.VERSION, "places": this.looked_at, "hits": 0},
-            "remains": ["a keyed tombstone per id and session", "this receipt"],
-            "limits": limits,
-        }
-        tombstones.close(this.ledger, mine.request, proof.sign(this.ledger.keys[0], facts))
+        told = proof.receipt(this.run, this.ledger, mine, this.looked_at, later_life=this.later_life)
+        tombstones.close(this.ledger, mine.request, told)
 
 
 def _tidy(room: Path) -> None:

@@ -87,7 +87,10 @@ def night(run: Run, step: Step = plainly, *, wait: float = 0) -> Summary:
         ConflictError: another run holds the lock.
         MissingInputError: there is no landing folder.
     """
+    from flows import relearn  # it trains as a night does
+
     with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
+        relearn.relearn(run, room, step)
         return under_lock(run, room, step)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows import nightly
+from flows import nightly, relearn
 from flows.nightly import Night
 from flows.steps import Step, as_task, plainly, timed
 from tasks import challenge, champion, lake, publication, quality, registry, report, sql, training, tuning
@@ -34,6 +34,8 @@ class Retraining(Night):
     trials: int = 0
     budget: float | None = None
     """Seconds of search."""
+    first: bool = False
+    """Whether nothing that served before has a say."""
     before: Version | None = None
     """The champion of the days up to the cut."""
     found: tuning.Found | None = None
@@ -62,32 +64,46 @@ def retraining(
         ConflictError: another run holds the lock.
         MissingInputError: there is no landing folder.
     """
-    began = time.perf_counter()
     with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
-        wanted = run.config.retraining.trials if trials is None else trials
-        again = Retraining(run, room, trials=wanted, budget=budget)
-        do = timed(step, again.seconds)
-        try:
-            do("sweep", sweep, again)
-            do("ingest", nightly.ingest_landing, again)
-            do("check landing", nightly.check_landing, again)
-            do("open history", nightly.open_history, again)
-            if again.items:
-                for table in sql.order("features"):
-                    do(f"build features.{table}", nightly.build_feature, again, table)
-                do("check features", nightly.check_features, again)
-                do("search", search, again)
-                if again.found and again.found.complete:
-                    do("train challenger", train_challenger, again)
-                    do("train champion", train_champion, again)
-                    do("compare", compare, again)
-                    do("register", register, again)
-                    do("prune", prune, again)
-        except TailorbirdError as problem:
-            again.status, again.why = "blocked", str(problem)
-            problem.summary = _close(again, began)
-            raise
-        return _close(again, began)
+        relearn.relearn(run, room, step)
+        return under_lock(run, room, step, trials=trials, budget=budget)
+
+
+def under_lock(
+    run: Run,
+    room: Path,
+    step: Step = plainly,
+    *,
+    trials: int | None = None,
+    budget: float | None = None,
+    first: bool = False,
+) -> Summary:
+    """`retraining`, for whoever holds the lock and has a private room; as its `first` the lake has no champion yet."""
+    began = time.perf_counter()
+    wanted = run.config.retraining.trials if trials is None else trials
+    again = Retraining(run, room, trials=wanted, budget=budget, first=first)
+    do = timed(step, again.seconds)
+    try:
+        do("sweep", sweep, again)
+        do("ingest", nightly.ingest_landing, again)
+        do("check landing", nightly.check_landing, again)
+        do("open history", nightly.open_history, again)
+        if again.items:
+            for table in sql.order("features"):
+                do(f"build features.{table}", nightly.build_feature, again, table)
+            do("check features", nightly.check_features, again)
+            do("search", search, again)
+            if again.found and again.found.complete:
+                do("train challenger", train_challenger, again)
+                do("train champion", train_champion, again)
+                do("compare", compare, again)
+                do("register", register, again)
+                do("prune", prune, again)
+    except TailorbirdError as problem:
+        again.status, again.why = "blocked", str(problem)
+        problem.summary = _close(again, began)
+        raise
+    return _close(again, began)
 
 
 def sweep(again: Retraining) -> None:
@@ -97,7 +113,7 @@ def sweep(again: Retraining) -> None:
 
 def search(again: Retraining) -> None:
     """From the settings in force, whoever is champion: the same days and settings bring the same challenger."""
-    again.before = registry.champion_for(again.run.lake, again.run.as_of)
+    again.before = None if again.first else registry.champion_for(again.run.lake, again.run.as_of)
     journal = again.run.lake / "runs" / f"search-{again.run.label}.journal"
     with again.open() as con:
         again.found = tuning.search(con, again.run, again.trials, journal, again.budget)

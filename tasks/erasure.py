@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -124,6 +124,15 @@ def survey(
         if came_back:
             found.anew.add(contract.name)
     return found
+
+
+def traces(con: duckdb.DuckDBPyConnection, run: Run, erased: Tombstones) -> int:
+    """Rows of erased people in history and quarantine, by the door's own rule, whatever was applied before."""
+    left = 0
+    for contract in contracts.all_of("landing"):
+        manifest = replace(lake.read_manifest(run.lake, contract.name), epoch=0)
+        left += suppression.remains(con, run.lake, contract, manifest, erased)
+    return left
 
 
 def lives(con: duckdb.DuckDBPyConnection, run: Run, ids: Iterable[str]) -> bool:

@@ -33,7 +33,7 @@ def held(lake: Path, config: Config, erased: Tombstones) -> Counts:
     with connect(":memory:", config) as con:
         for folder in shelf.folders(lake):
             manifest = shelf.read_manifest(folder)
-            if manifest is None or manifest.get("epoch", 0) >= erased.epoch:
+            if manifest is None or _without_until(manifest) >= erased.epoch:
                 continue
             for table, (request, rows) in _rows_of_erased(con, folder, manifest, erased):
                 counts.setdefault(request, Counter())[f"publications/{folder.name}/{table}"] += rows
@@ -49,12 +49,12 @@ def hide(lake: Path, config: Config, erased: Tombstones) -> list[str]:
     made = []
     for folder in sorted(shelf.folders(lake), key=lambda f: f.name != here):
         manifest = shelf.read_manifest(folder)
-        if manifest is None or manifest.get("epoch", 0) >= erased.epoch:
+        if manifest is None or _without_until(manifest) >= erased.epoch:
             continue
         with connect(":memory:", config) as con:
             instead = _without(con, lake, folder, manifest, erased, bucket_count(lake, config))
         if instead is None:
-            shelf.write_manifest(folder, {**manifest, "epoch": erased.epoch})
+            shelf.write_manifest(folder, {**manifest, "hidden": erased.epoch})
             serving.write(folder)
             continue
         made.append(instead)
@@ -137,7 +137,7 @@ def _without(
                 written = [content.write(con, staging, new, law, part) for part in fresh.get(name, [])]
                 files = sorted([*kept[name], *written], key=lambda f: _bucket(f["path"]))
                 tables[name] = {**manifest["tables"][name], "files": files, "rows": sum(f["rows"] for f in files)}
-            told = {"publication": new, "content_hash": digest, "epoch": erased.epoch, "instead_of": folder.name}
+            told = {"publication": new, "content_hash": digest, "hidden": erased.epoch, "instead_of": folder.name}
             shelf.write_manifest(staging, {**manifest, **told, "tables": tables})
             for place in (p for p in staging.rglob("*") if p.is_dir()):
                 sync_folder(place)
@@ -150,6 +150,18 @@ def _without(
     if not serving.fits(home):
         serving.write(home)
     return new
+
+
+def rebuilt(lake: Path, epoch: int) -> bool:
+    """Whether the current publication was computed without the people who were erased until `epoch`."""
+    here = shelf.current(lake)
+    manifest = shelf.read_manifest(lake / "publications" / here) if here else None
+    return manifest is None or (manifest.get("epoch", 0) >= epoch and "instead_of" not in manifest)
+
+
+def _without_until(manifest: dict[str, Any]) -> int:
+    """The newest erasures after which nobody's row is left in it: by its making, or since it was made."""
+    return max(int(manifest.get("epoch", 0)), int(manifest.get("hidden", 0)))
 
 
 def _rows_of_erased(
@@ -178,7 +190,7 @@ def _list_erased(con: duckdb.DuckDBPyConnection, folder: Path, manifest: dict[st
     if not people:
         return
     named = [name for (name,) in con.execute(people).fetchall() if name is not None]
-    graves = erased.match("user", named, manifest.get("epoch", 0))
+    graves = erased.match("user", named, _without_until(manifest))
     if graves:
         con.executemany("INSERT INTO erased VALUES (?, ?)", [(name, grave.request) for name, grave in graves.items()])
 

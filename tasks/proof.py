@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from tasks import registry, scan, shelf
 from tasks.keys import Key
+from tasks.settings import Run
+from tasks.tombstones import Ledger, Request
 
 FORMAT = "tailorbird receipt 1"
 
@@ -19,6 +23,41 @@ LIMITS = (
     "mirrors and exports of published tables that others keep",
     "other people's rows of publications before this one were computed while the person was there",
 )
+
+
+def receipt(
+    run: Run, ledger: Ledger, request: Request, looked_at: Sequence[str], *, later_life: bool
+) -> dict[str, Any]:
+    """The signed receipt of a request whose person was found nowhere any more.
+
+    Args:
+        run: lake and settings.
+        ledger: whose key signs.
+        request: as the ledger knows it, with its first inventory.
+        looked_at: places in which nothing was found.
+        later_life: whether the person came back after asking.
+    """
+    limits = []
+    if run.config.landing.erase == "suppress":
+        limits.append("landed files, which are not ours to change: nothing reads the person's lines any more")
+    if [entry for entry in registry.models(run.lake) if not entry.serves]:
+        limits.append("models that serve no more hold nobody's rows, but some were trained while the person was there")
+    if later_life:
+        limits.append("events since the request, which were accepted")
+    facts = {
+        "request": request.request,
+        "kind": "erase",
+        "erased_at": request.requested_at.isoformat(),
+        "finished_at": datetime.now(UTC).isoformat(),
+        "found": request.inventory or {},
+        "publications": [folder.name for folder in shelf.folders(run.lake)],
+        "current": shelf.current(run.lake),
+        "champion": registry.champion(run.lake),
+        "scanned": {"version": scan.VERSION, "places": list(looked_at), "hits": 0},
+        "remains": ["a keyed tombstone per id and session", "this receipt"],
+        "limits": limits,
+    }
+    return sign(ledger.keys[0], facts)
 
 
 def sign(key: Key, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 ```
 lake/models/<data cut>-<12 hex>/   trained.json, one .npz per family, manifest.json
 lake/models/promotions.json        the versions that serve, the champion last: replaced whole, the only switch
+lake/models/epoch                  the newest erasures that what serves knows nothing of
 lake/models/champion               symbolic link to the champion, for whoever looks
 ```
 
@@ -156,7 +157,7 @@ def promote(lake: Path, version: str, *, in_order: bool = False) -> None:
     place = len(stand)
     while in_order and place and _cut(lake, stand[place - 1]) > cut:
         place -= 1
-    _serve(lake, [*stand[:place], version, *stand[place:]])
+    serve(lake, [*stand[:place], version, *stand[place:]])
 
 
 def demote(lake: Path) -> str | None:
@@ -171,8 +172,35 @@ def demote(lake: Path) -> str | None:
         raise ConfigurationError(f"{lake}: no model is served; see `tailorbird models`")
     for before in stand[-2:-1]:
         open_version(lake, before)
-    _serve(lake, stand[:-1])
+    serve(lake, stand[:-1])
     return champion(lake)
+
+
+def serve(lake: Path, stand: Sequence[str]) -> None:
+    """Let exactly these versions serve, the champion last."""
+    write_atomically(_home(lake) / "promotions.json", _bytes(list(stand)))
+    _point(lake)
+
+
+def epoch(lake: Path) -> int:
+    """The newest erasures that what serves knows nothing of."""
+    file = _home(lake) / "epoch"
+    try:
+        return int(file.read_text(encoding="utf-8")) if file.is_file() else 0
+    except ValueError:
+        return 0
+
+
+def stamp(lake: Path, epoch_: int) -> None:
+    """Say that what serves knows nothing of the people who were erased until `epoch_`."""
+    if epoch_ > epoch(lake):
+        _home(lake).mkdir(parents=True, exist_ok=True)
+        write_atomically(_home(lake) / "epoch", f"{epoch_}\n".encode())
+
+
+def label_of(version: str) -> str:
+    """The `as_of` of a version, as people write it."""
+    return version.rsplit("-", 1)[0]
 
 
 def models(lake: Path) -> list[Entry]:
@@ -203,7 +231,7 @@ def discard(lake: Path, version: str) -> None:
     """Remove a version for good; where it was the champion, the one before it is."""
     stand = serving(lake)
     if version in stand:
-        _serve(lake, [other for other in stand if other != version])
+        serve(lake, [other for other in stand if other != version])
     shelf.discard(_home(lake) / version)
 
 
@@ -252,11 +280,6 @@ def _intact(folder: Path) -> bool:
         return named and all(sha256(folder / name) == file["sha256"] for name, file in manifest["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def _serve(lake: Path, stand: Sequence[str]) -> None:
-    write_atomically(_home(lake) / "promotions.json", _bytes(list(stand)))
-    _point(lake)
 
 
 def _point(lake: Path) -> None:

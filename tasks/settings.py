@@ -51,6 +51,10 @@ class LandingSettings(Section):
     erase: Literal["rewrite", "suppress"]
 
 
+class Erase(Section):
+    rebuild: Literal["at_once", "nightly"]
+
+
 class LakeSettings(Section):
     buckets: int = Field(ge=1, le=999)
     keep_publications: int = Field(ge=1)
@@ -199,6 +203,7 @@ class Placement(Section):
 class Config(Section):
     run: RunSettings
     landing: LandingSettings
+    erase: Erase
     lake: LakeSettings
     gates: Gates
     checks: Checks

@@ -33,7 +33,7 @@ def clock(contract: Contract) -> str:
 
 
 def _dated_by(contract: Contract) -> str:
-    return contract.properties.get("occurred", {}).get("column") or contract.properties.get("dated", "")
+    return str(contract.properties.get("occurred", {}).get("column") or contract.properties.get("dated", ""))
 
 
 def tokens(record: str) -> set[str]:

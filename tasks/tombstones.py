@@ -23,7 +23,18 @@ from tasks.errors import ConfigurationError
 from tasks.keys import Key
 
 Kind = Literal["user", "session"]
-STATES = ("received", "verified", "inventory", "hidden", "rewritten", "published", "purged", "scanned", "done")
+STATES = (
+    "received",
+    "verified",
+    "inventory",
+    "hidden",
+    "rewritten",
+    "retrained",
+    "published",
+    "purged",
+    "scanned",
+    "done",
+)
 """A request's state is the step that has begun: a run that is killed repeats it."""
 
 SCHEMA = """
@@ -156,6 +167,22 @@ def read(lake: Path) -> Tombstones | None:
         return None if ledger is None else tombstones(ledger)
 
 
+def epoch(lake: Path) -> int:
+    """Of the newest erasure; 0 where nobody ever asked."""
+    erased = read(lake)
+    return erased.epoch if erased else 0
+
+
+def taught(ledger: Ledger, since: int) -> bool:
+    """Whether of the people erased after the epoch `since` there was anything, as far as that was counted."""
+    (found,) = ledger.db.execute(
+        "SELECT count(*) FROM tombstones JOIN requests USING (request) "
+        "WHERE epoch > ? AND coalesce(inventory, '') <> '{}'",
+        [since],
+    ).fetchone()
+    return bool(found)
+
+
 def tombstones(ledger: Ledger) -> Tombstones:
     rows = ledger.db.execute("SELECT * FROM tombstones ORDER BY erased_at, epoch, request").fetchall()
     # Of somebody who asked twice, the later request counts.
@@ -279,6 +306,12 @@ def exports(ledger: Ledger) -> list[Export]:
         "SELECT path, request, expires_at, person FROM exports JOIN requests USING (request) ORDER BY expires_at, path"
     ).fetchall()
     return [Export(Path(r["path"]), r["request"], _moment(r["expires_at"]), r["person"]) for r in rows]
+
+
+def exports_of(ledger: Ledger, ids: Iterable[str]) -> list[Export]:
+    """What was handed out about any of `ids`."""
+    people = {key.digest("user", name) for key in ledger.keys for name in ids}
+    return [export for export in exports(ledger) if export.person in people]
 
 
 def close_export(ledger: Ledger, path: Path) -> None:
