@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tasks import blend, evaluation
+from tasks import accuracy, blend, evaluation
 from tasks.settings import Config, Repeats
 from tasks.training import Trained
 
@@ -81,7 +81,7 @@ def _gains(trained: Trained, name: str | None, config: Config) -> tuple[Gains, s
         figures = trained.measured[name or speaker(trained, placement), settings.repeats]
         gains[settings.repeats] = np.full(len(trained.tested), np.nan)
         counted = figures.truths[signal] > 0
-        gains[settings.repeats][counted] = evaluation.per_person(figures, signal, "ndcg", blend.LEARNED_K)
+        gains[settings.repeats][counted] = accuracy.per_person(figures, signal, "ndcg", blend.LEARNED_K)
     enough = [g for g in gains.values() if np.count_nonzero(~np.isnan(g)) >= config.evaluation.min_people]
     return gains, signal if enough else None
 
@@ -124,7 +124,7 @@ def _slices(
     groups = {f"repeats {policy}": ({policy: mine[policy]}, everybody) for policy in mine}
     warmth = next(iter(trained.measured.values())).temperature
     lived = np.array([homes.get(person, "") for person in trained.tested])
-    groups |= {f"temperature {t}": (mine, warmth == t) for t in evaluation.TEMPERATURES[1:]}
+    groups |= {f"temperature {t}": (mine, warmth == t) for t in accuracy.TEMPERATURES[1:]}
     groups |= {f"country {c}": (mine, lived == c) for c in sorted(set(homes.values())) if c != "ZZ"}
     found = {}
     for name, (gains, people) in groups.items():
@@ -142,9 +142,9 @@ def _width(challenger: Trained, champion: Trained, placement: str) -> dict[str, 
         for trained in (challenger, champion):
             kept = (
                 (pl.col("recommender") == speaker(trained, placement)) & (pl.col("placement") == placement)
-                & (pl.col("metric") == metric) & (pl.col("k") == blend.LEARNED_K) & (pl.col("temperature") == "all")
+                & (pl.col("metric") == metric) & (pl.col("k") == blend.LEARNED_K)
             )  # fmt: skip
-            both += trained.figures.filter(kept)["value"].drop_nulls().to_list()[:1]
+            both += accuracy.of_everybody(trained.figures).filter(kept)["value"].drop_nulls().to_list()[:1]
         if len(both) == 2:
             found[metric] = (both[0], both[1])
     return found

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
-import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from tasks import blend
+from tasks import accuracy, blend, diversity
+from tasks.accuracy import Figures
+from tasks.diversity import CUTOFFS, Yardstick
 from tasks.ranker import Ranker, rank
 from tasks.recommenders import Flags, Floats, Interactions, Ints
+from tasks.recommenders.content import Content
 from tasks.settings import Config, Repeats, Run
 
 SIGNALS = ("purchase", "click", "helpful")
 """In the order in which weights are learned for them: the first that enough people gave."""
-CUTOFFS = (5, 10, 20)
 BASELINES = {"popular_all_time": 0, "popular_14_days": 14}
 """By the window of `Catalogue.demand`: the second is the baseline that most models lose to on time splits."""
-FAMOUS = 0.1
-"""Of the items that may be shown: the share of list entries that they take says how narrow the shop is."""
-TEMPERATURES = ("all", "hot", "warm", "cold")
-TAIL = 2.5
-"""Per cent outside either end of a 95 % interval."""
-
-
-SCHEMA = {
-    "recommender": pl.String, "placement": pl.String, "temperature": pl.String, "signal": pl.String,
-    "metric": pl.String, "k": pl.Int32, "value": pl.Float64, "people": pl.Int64,
-}  # fmt: skip
-"""Of marts.model_evaluation."""
+UNSURPRISING = "popular_14_days"
+"""The baseline whose lists are no surprise to anybody: serendipity is measured against it."""
+ACTIVE_DAYS = {"last_7_days": 7, "last_28_days": 28}
+"""Since a person's newest event, for the slice `activity`; whoever was away for longer is `longer_ago`."""
 
 
 @dataclass(frozen=True)
@@ -167,23 +160,6 @@ def main_signal(happened: Truth, config: Config) -> str | None:
     return next((s for s in SIGNALS if happened.people(s) >= config.evaluation.min_people), None)
 
 
-@dataclass(frozen=True)
-class Figures:
-    """Per person, what one recommender reached under one policy."""
-
-    hits: dict[str, Flags]
-    """Signal → people × positions."""
-    truths: dict[str, Ints]
-    """Signal → allowed truths per person."""
-    covered: dict[int, Flags]
-    """Cut-off → which items were in somebody's list."""
-    temperature: NDArray[np.str_]
-    listed: Flags = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
-    """People × positions: whether there is an entry."""
-    famous: Flags = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
-    """People × positions: whether it is one of the most popular items."""
-
-
 def measure(
     families: blend.Families,
     weights: Mapping[Repeats, NDArray[np.float64]],
@@ -198,6 +174,9 @@ def measure(
     """
     people = measured_people(history, happened, config.evaluation.max_people, config.run.seed)
     chosen = history.take(people)
+    reading = families.models.get(Content.name)
+    vectors = reading.vectors if isinstance(reading, Content) else None
+    by = diversity.yardstick(history.catalogue, len(history), vectors)
     parts: dict[tuple[str, str], list[Figures]] = {}
     for start, block in chosen.blocks(config.run.max_block_cells // (len(families.models) + 1)):
         rows = people[start : start + len(block)]
@@ -206,10 +185,12 @@ def measure(
         for policy, mixture in weights.items():
             permitted = blend.allowed(block, policy)
             named = (families.names, mixture, policy)
-            for name, (items, listed) in _contenders(scales, permitted, block, named, rankers.get(policy)):
-                figures = _figures(items, listed, tables, permitted, block)
-                parts.setdefault((name, policy), []).append(figures)
-    return {key: _joined(blocks) for key, blocks in parts.items()}
+            lists = dict(_contenders(scales, permitted, block, named, rankers.get(policy)))
+            usual = np.where(lists[UNSURPRISING][1], lists[UNSURPRISING][0], -1)
+            for name, (items, listed) in lists.items():
+                found = _figures(items, listed, usual, tables, permitted, block, by)
+                parts.setdefault((name, policy), []).append(found)
+    return {key: accuracy.joined(blocks) for key, blocks in parts.items()}
 
 
 def _contenders(
@@ -235,94 +216,29 @@ def _contenders(
 
 
 def _figures(
-    positions: Ints, listed: Flags, tables: Mapping[str, Flags], permitted: Flags, block: Interactions
-) -> Figures:
+    positions: Ints, listed: Flags, usual: Ints, tables: Mapping[str, Flags], permitted: Flags, block: Interactions,
+    by: Yardstick,
+) -> Figures:  # fmt: skip
     # Blocks with few candidates have shorter lists.
     short = [(0, 0), (0, max(CUTOFFS) - positions.shape[1])]
     positions, listed = np.pad(positions, short), np.pad(listed, short)
-    covered = {}
-    for k in CUTOFFS:
-        covered[k] = np.zeros(permitted.shape[1], dtype=bool)
-        covered[k][positions[:, :k][listed[:, :k]]] = True
     return Figures(
         hits={s: np.take_along_axis(table, positions, axis=1) & listed for s, table in tables.items()},
         truths={s: (table & permitted).sum(axis=1) for s, table in tables.items()},
-        covered=covered,
         temperature=block.temperatures(),
-        listed=listed,
-        famous=_famous(block)[positions] & listed,
+        variety=diversity.variety(positions, listed, by),
+        unusual=listed & ~(positions[:, :, None] == usual[:, None, :]).any(axis=2),
+        slices=_slices(block),
     )
 
 
-def _famous(block: Interactions) -> Flags:
-    """Per item: whether it is in the tenth of what may be shown that most people met; equal ones by position."""
-    catalogue = block.catalogue
-    people = np.where(catalogue.recommendable, catalogue.people, -1)
-    most = round(FAMOUS * np.count_nonzero(catalogue.recommendable))
-    famous = np.zeros(len(catalogue), dtype=bool)
-    famous[np.argsort(-people, kind="stable")[:most]] = True
-    return famous
-
-
-def _joined(blocks: Sequence[Figures]) -> Figures:
-    return Figures(
-        hits={s: np.concatenate([b.hits[s] for b in blocks]) for s in SIGNALS},
-        truths={s: np.concatenate([b.truths[s] for b in blocks]) for s in SIGNALS},
-        covered={k: np.any([b.covered[k] for b in blocks], axis=0) for k in CUTOFFS},
-        temperature=np.concatenate([b.temperature for b in blocks]),
-        listed=np.concatenate([b.listed for b in blocks]),
-        famous=np.concatenate([b.famous for b in blocks]),
-    )
-
-
-def per_person(figures: Figures, signal: str, metric: str, k: int) -> NDArray[np.float64]:
-    """One value for each person with an allowed truth. recall = hits / truths, hit_rate = any hit, both within k."""
-    truths = figures.truths[signal]
-    counted = truths > 0
-    hits, truths = figures.hits[signal][counted], truths[counted]
-    if metric == "ndcg":
-        return blend.ndcg(hits, truths, k)
-    found = hits[:, :k].sum(axis=1)
-    share: NDArray[np.float64] = found / truths if metric == "recall" else (found > 0).astype(np.float64)
-    return share
-
-
-def interval(values: NDArray[np.float64], resamples: int, seed: int) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean over people (Efron 1979); the same draw for equal input."""
-    draw = np.random.Generator(np.random.Philox(seed))
-    means = [values[draw.integers(0, len(values), len(values))].mean() for _ in range(resamples)]
-    low, high = np.percentile(means, [TAIL, 100 - TAIL])
-    return float(low), float(high)
-
-
-def table(figures: Mapping[tuple[str, str], Figures], shown: int, config: Config) -> pl.DataFrame:
-    """marts.model_evaluation: one row per recommender, placement, temperature, signal, metric and cut-off.
-
-    A group below `evaluation.min_people` has no value: too little data, and too few people to speak about.
-    """
-    rows: list[tuple[str, str, str, str, str, int, float | None, int]] = []
-    for placement, settings in config.placements.items():
-        for (name, policy), of in figures.items():
-            if policy != settings.repeats:
-                continue
-            people = len(of.temperature)
-            rows += [(name, placement, "all", "any", "coverage", k, round(int(of.covered[k].sum()) / max(1, shown), 6),
-                      people) for k in CUTOFFS]  # fmt: skip
-            rows += [(name, placement, "all", "any", "popularity_share", k,
-                      round(int(of.famous[:, :k].sum()) / max(1, int(of.listed[:, :k].sum())), 6), people)
-                     for k in CUTOFFS]  # fmt: skip
-            for signal in SIGNALS:
-                warmth = of.temperature[of.truths[signal] > 0]
-                groups = {t: (warmth == t) | (t == "all") for t in TEMPERATURES}
-                for metric in ("ndcg", "recall", "hit_rate"):
-                    for k in CUTOFFS:
-                        values = per_person(of, signal, metric, k)
-                        for temperature, group in groups.items():
-                            enough = np.count_nonzero(group) >= config.evaluation.min_people
-                            value = round(float(values[group].mean()), 6) if enough else None
-                            rows.append((name, placement, temperature, signal, metric, k, value, int(group.sum())))
-    frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    return frame.sort("recommender", "placement", "temperature", "signal", "metric", "k")
+def _slices(block: Interactions) -> dict[str, NDArray[np.str_]]:
+    """Who these people are: by what they told, and by how lately they came."""
+    newest = np.full(len(block), np.inf, dtype=np.float32)
+    np.minimum.at(newest, block.owners(), block.last_age)
+    lately = np.select([newest <= days for days in ACTIVE_DAYS.values()], list(ACTIVE_DAYS), "longer_ago")
+    told = {name: block.traits[name] for name in ("country", "age_band") if name in block.traits}
+    return {**told, "activity": lately}
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

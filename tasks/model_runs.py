@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tasks import blend, evaluation
+from tasks import accuracy, blend, evaluation
 from tasks.choice import Learned
 from tasks.recommenders import Interactions
 from tasks.settings import Config, Repeats
@@ -26,7 +26,7 @@ SCHEMA = {
 def table(
     families: blend.Families,
     learned: Mapping[Repeats, Learned],
-    measured: Mapping[tuple[str, str], evaluation.Figures],
+    measured: Mapping[tuple[str, str], accuracy.Figures],
     history: Interactions,
     signal: str | None,
     own_lists: float | None,
@@ -43,9 +43,9 @@ def table(
         for name, role in contenders + [(name, "baseline") for name in evaluation.BASELINES]:
             weight = mixture.get(name)
             used, why = _why(name, role, weight, families, chosen)
-            figures = _headline(measured.get((name, settings.repeats)), signal, config)
-            why = why if figures[0] is not None or role == "family" else f"{why}; not measured: too_little_data"
-            rows.append((name, placement, role, used, why, weight, *sizes, signal, *figures))
+            found = _headline(measured.get((name, settings.repeats)), signal, config)
+            why = why if found[0] is not None or role == "family" else f"{why}; not measured: too_little_data"
+            rows.append((name, placement, role, used, why, weight, *sizes, signal, *found))
     return pl.DataFrame([(*row[:11], row[14], *row[11:14]) for row in rows], schema=SCHEMA, orient="row").sort(
         "placement", "recommender"
     )
@@ -76,24 +76,24 @@ def _why_blend(families: blend.Families, chosen: Learned) -> str:
 
 
 def _headline(
-    figures: evaluation.Figures | None, signal: str | None, config: Config
+    of: accuracy.Figures | None, signal: str | None, config: Config
 ) -> tuple[float | None, float | None, float | None, int]:
     """NDCG@10 with its interval, and of how many people; no value where they are too few."""
-    if figures is None or signal is None:
+    if of is None or signal is None:
         return None, None, None, 0
-    values = evaluation.per_person(figures, signal, "ndcg", blend.LEARNED_K)
+    values = accuracy.per_person(of, signal, "ndcg", blend.LEARNED_K)
     if len(values) < config.evaluation.min_people:
         return None, None, None, len(values)
-    low, high = evaluation.interval(values, config.evaluation.bootstrap, config.run.seed)
+    low, high = accuracy.interval(values, config.evaluation.bootstrap, config.run.seed)
     return round(float(values.mean()), 6), round(low, 6), round(high, 6), len(values)
 
 
 def summary(
-    runs: pl.DataFrame, figures: pl.DataFrame, windows: evaluation.Split | None, signal: str | None
+    runs: pl.DataFrame, measured: pl.DataFrame, windows: evaluation.Split | None, signal: str | None
 ) -> dict[str, Any]:
     """The `evaluation` object of the run's summary."""
     told = (pl.col("metric") == "coverage") | ((pl.col("signal") == (signal or "")) & (pl.col("metric") != "ndcg"))
-    others = figures.filter((pl.col("k") == 10) & (pl.col("temperature") == "all") & told)
+    others = accuracy.of_everybody(measured).filter((pl.col("k") == 10) & told)
     by_model: dict[tuple[str, str], dict[str, float | None]] = {}
     for name, placement, metric, value in others.select("recommender", "placement", "metric", "value").iter_rows():
         by_model.setdefault((name, placement), {}).update({metric: value})

@@ -18,8 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, choice, evaluation, features, lessons, model_runs, outcomes
-from tasks.evaluation import Figures
+from tasks import accuracy, blend, choice, evaluation, features, lessons, model_runs, outcomes
+from tasks.accuracy import Figures
 from tasks.ranker import Ranker
 from tasks.recommenders import Catalogue, Interactions, TooLittleDataError, interactions
 from tasks.settings import Config, Repeats, Run
@@ -101,7 +101,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
             tested = tuple(test.history.people[row] for row in people)
         weights = {policy: of.weights for policy, of in learned.items()}
         shown = _shown(seen[-1].history.catalogue) if seen else 0
-        figures = evaluation.table(measured, shown, config)
+        figures = accuracy.table(measured, shown, config)
         own = outcomes.own_lists_share(con, run.as_of, config.outcomes.window_days)
         runs = model_runs.table(families, learned, measured, history, signal, own, config)
         version = _version(run, families, weights, learned)
@@ -180,7 +180,7 @@ def load(folder: Path, history: Interactions, config: Config) -> Trained:
         model_version=facts["model_version"],
         evaluation=facts["evaluation"],
         runs=pl.DataFrame(facts["runs"], schema=model_runs.SCHEMA),
-        figures=pl.DataFrame(facts["figures"], schema=evaluation.SCHEMA),
+        figures=pl.DataFrame(facts["figures"], schema=accuracy.SCHEMA),
         rankers={policy: Ranker.load(folder / f"ranker-{policy}.npz") for policy in facts["rankers"]},
     )
 

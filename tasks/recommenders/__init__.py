@@ -78,6 +78,8 @@ class Interactions:
     """Days from the last event to the cut."""
     facts: Mapping[str, Floats] = field(default_factory=dict)
     """What else is known of a cell, by name. Families read none of it."""
+    traits: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    """What people told of themselves, by name, one value per person; empty where they did not."""
 
     def __len__(self) -> int:
         return len(self.people)
@@ -94,7 +96,8 @@ class Interactions:
         facts = {name: getattr(self, name)[cells] for name in FACTS}
         more = {name: values[cells] for name, values in self.facts.items()}
         people = tuple(self.people[row] for row in rows)
-        return replace(self, people=people, indptr=indptr, facts=more, **facts)
+        told = {name: values[rows] for name, values in self.traits.items()}
+        return replace(self, people=people, indptr=indptr, facts=more, traits=told, **facts)
 
     def blocks(self, cells: int) -> Iterator[tuple[int, Interactions]]:
         """All people in blocks of at most `cells` people × items, each with the position of its first person."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.recommenders import Catalogue, Floats, Interactions
 
@@ -53,9 +54,30 @@ def load(
         columns=columns,
         half_life_days=half_life_days,
         facts={"quantity": np.asarray(cells["quantity"], dtype=np.float32)},
+        traits=_traits(con, cut),
         **facts,
     )
 
+
+def _traits(con: duckdb.DuckDBPyConnection, cut: datetime) -> dict[str, NDArray[np.str_]]:
+    """What the people of features.user_item told of themselves, in byte order of their ids."""
+    bands = " ".join(f"WHEN age >= {age} THEN '{name}'" for age, name in AGE_BANDS)
+    told = con.execute(
+        f"""
+        WITH person AS (SELECT DISTINCT user_id FROM features.user_item),
+             told AS (SELECT *, year($cut) - birth_year AS age FROM staging.users)
+        SELECT coalesce(nullif(country, 'ZZ'), '') AS country, coalesce(CASE {bands} END, '') AS age_band,
+               coalesce(nullif(gender, 'unknown'), '') AS gender, coalesce(language, '') AS language,
+               coalesce(nullif(income_band, 'unknown'), '') AS income_band
+        FROM person LEFT JOIN told USING (user_id) ORDER BY user_id
+        """,
+        {"cut": cut},
+    ).fetchnumpy()
+    return {name: np.asarray(values, dtype=np.str_) for name, values in told.items()}
+
+
+AGE_BANDS = ((65, "65+"), (55, "55-64"), (45, "45-54"), (35, "35-44"), (25, "25-34"), (18, "18-24"), (0, "0-17"))
+"""By the years between birth and the cut: the bands that most surveys use."""
 
 SCORED = """
 -- Which items are scored at all, and how new each is among all.

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks import blend, challenge, evaluation, model_runs
-from tasks.evaluation import Figures
+from tasks import accuracy, blend, challenge, evaluation, model_runs
+from tasks.accuracy import Figures
 from tasks.recommenders import Flags
 from tasks.settings import Config
 from tasks.training import Trained
@@ -38,7 +38,7 @@ def trained(config: Config, skill: Any = 0.3, seed: int = 1, width: Mapping[str,
         measured |= {(name, policy): figures(hits) for policy in policies}
     runs = [{"recommender": "blend", "placement": p, "role": "blend", "used": True} for p in config.placements]
     wide = [
-        ("blend", p, "all", "any", metric, blend.LEARNED_K, value, PEOPLE)
+        ("blend", p, "all", "all", "all", "all", "any", metric, blend.LEARNED_K, value, PEOPLE)
         for p in config.placements
         for metric, value in (width or {}).items()
     ]
@@ -50,7 +50,7 @@ def trained(config: Config, skill: Any = 0.3, seed: int = 1, width: Mapping[str,
         model_version="blend-0",
         evaluation={"signal": "purchase"},
         runs=pl.DataFrame(runs, schema_overrides=model_runs.SCHEMA),
-        figures=pl.DataFrame(wide, schema=evaluation.SCHEMA, orient="row"),
+        figures=pl.DataFrame(wide, schema=accuracy.SCHEMA, orient="row"),
         measured=measured,
         tested=tuple(HOMES),
     )
@@ -61,7 +61,6 @@ def figures(hits: Flags) -> Figures:
     known: dict[str, Any] = {
         "hits": dict.fromkeys(evaluation.SIGNALS, hits),
         "truths": dict.fromkeys(evaluation.SIGNALS, np.full(PEOPLE, 20)),
-        "covered": {},
         "temperature": np.array(["hot", "warm"] * (PEOPLE // 2)),
     }
     return Figures(**{**dict.fromkeys(made.__dataclass_fields__), **known})

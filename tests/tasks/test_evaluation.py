@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks import blend, contracts, evaluation, training
+from tasks import accuracy, blend, contracts, evaluation, training
 from tasks.recommenders.interactions import load
 from tests.sql.spec import CUT, Night
 from tests.tasks.worlds import FIRST_DAY, market, night_of, settings, table
@@ -86,10 +86,10 @@ def test_truth_is_what_happened_in_the_window_with_items_on_offer_by_signal() ->
 
 def test_recall_and_hit_rate_are_worked_by_hand() -> None:
     hits = np.array([[1, 0, 0, 0, 0, 1] + [0] * 14, [0] * 20, [0] * 20], dtype=bool)
-    of = evaluation.Figures({"purchase": hits}, {"purchase": np.array([4, 1, 0])}, {}, np.array(["hot"] * 3))
+    of = accuracy.Figures({"purchase": hits}, {"purchase": np.array([4, 1, 0])}, np.array(["hot"] * 3))
 
     def value(metric: str, k: int) -> list[float]:
-        return [float(v) for v in evaluation.per_person(of, "purchase", metric, k)]
+        return [float(v) for v in accuracy.per_person(of, "purchase", metric, k)]
 
     assert value("recall", 5) == [0.25, 0]
     assert value("recall", 10) == [0.5, 0]
@@ -100,12 +100,12 @@ def test_recall_and_hit_rate_are_worked_by_hand() -> None:
 def test_the_interval_repeats_and_narrows_with_people() -> None:
     few, many = np.array([0.0, 1.0] * 10), np.array([0.0, 1.0] * 1000)
 
-    low, high = evaluation.interval(few, 200, seed=1)
+    low, high = accuracy.interval(few, 200, seed=1)
 
-    assert (low, high) == evaluation.interval(few, 200, seed=1)
-    assert (low, high) != evaluation.interval(few, 200, seed=2)
+    assert (low, high) == accuracy.interval(few, 200, seed=1)
+    assert (low, high) != accuracy.interval(few, 200, seed=2)
     assert low < 0.5 < high
-    narrow = evaluation.interval(many, 200, seed=1)
+    narrow = accuracy.interval(many, 200, seed=1)
     assert narrow[1] - narrow[0] < (high - low) / 5
 
 
@@ -138,7 +138,7 @@ def test_every_recommender_is_measured_and_the_blend_beats_popularity(
     assert runs["repeat", "discover"]["used"] is False
     assert runs["repeat", "discover"]["why"] == "has nothing to say under this placement's rules"
     measured = figures(night)
-    assert set(measured["temperature"]) == set(evaluation.TEMPERATURES)
+    assert set(measured["temperature"]) == set(accuracy.TEMPERATURES)
     assert set(measured["signal"]) == {"any", *evaluation.SIGNALS}
     assert measured.filter(pl.col("people") < 5, pl.col("signal") != "any")["value"].null_count() > 0
     assert measured.filter(pl.col("people") < 5, pl.col("signal") != "any")["value"].drop_nulls().is_empty()
