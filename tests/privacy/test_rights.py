@@ -1,14 +1,18 @@
 """People's rights in the published tables: whoever said no is served like a stranger and teaches nothing."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
+from flows.access import answer
+from flows.erase import erase
 from flows.nightly import Night, night
 from flows.steps import plainly
 from tasks import contracts, limits, tombstones
@@ -186,6 +190,27 @@ def test_who_wants_only_what_is_new_gets_only_that(world: World) -> None:
     assert len(met) > 3
     assert shown
     assert not shown & met
+
+
+def test_access_hands_out_what_an_erasure_would_find_with_reasons_in_words(world: World) -> None:
+    person, to = world.people["none"], world.run.lake.parent / "answers"
+    with tombstones.opened(world.run.lake) as ledger:
+        assert ledger is not None
+        request = tombstones.receive(ledger, "access", person, ASKED)
+    told = answer(world.run, to, request=request)["requests"][request]
+    with tombstones.opened(world.run.lake) as ledger:
+        assert ledger is not None
+        asked = tombstones.receive(ledger, "erase", person, ASKED)
+
+    found = erase(world.run, request=asked, dry_run=True)["found"]
+
+    assert told["counts"] == found
+    assert sum(place.startswith("publications/") for place in found) >= 3
+    lists = json.loads((to / request / "everything.json").read_text())["tables"]["recommendations"]
+    assert all(row["title"] and row["reason"] for row in lists)
+    page = (to / request / "index.html").read_text()
+    assert escape(lists[0]["title"]) in page
+    assert "active days" in page
 
 
 def test_a_correction_is_followed_by_the_next_run(world: World) -> None:
