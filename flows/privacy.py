@@ -46,6 +46,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: tailorbird request --lake lake --kind erase --user-file ids.txt")(request)
     app.command(epilog="Example: tailorbird erase --landing landing --lake lake --dry-run")(erase)
     app.command(epilog="Example: tailorbird access --lake lake --request r-0123456789abcdef --to answers")(access)
+    app.command(epilog="Example: tailorbird retain --landing landing --lake lake --dry-run")(retain)
     app.command(epilog="Example: tailorbird scan --landing landing --lake lake --user-file ids.txt --json")(scan)
     app.add_typer(receipts, name="receipt")
 
@@ -134,6 +135,23 @@ def access(
         lines += [f"{name}  {told['files']} files in {told['folder']}, to be removed on {told['expires_at'][:10]}"]
         lines += [f"{place:<60} {rows:>8,}" for place, rows in told["counts"].items()]
     _show(summary, as_json, lines)
+
+
+def retain(
+    landing: Landing,
+    lake: Lake,
+    as_of: Annotated[str | None, typer.Option(help="A date or an ISO 8601 instant; by default yesterday.")] = None,
+    config: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would go; change nothing.")] = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for another run's lock.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Remove rows, exports and publications that are older than they are kept, and count them."""
+    from flows.retain import retain_flow
+
+    summary = retain_flow(landing, str(lake), as_of, str(config) if config else None, dry_run, wait)
+    lines = [f"{place:<48} {rows:>10,}" for place, rows in summary["removed"].items()]
+    _show(summary, as_json, [f"retain {summary['as_of']}: {summary['status']}", *lines])
 
 
 def scan(

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from tasks import cleaning, contracts, lake, landing, ledger, parse, suppression, tombstones
+from tasks import cleaning, contracts, lake, landing, ledger, parse, retention, suppression, tombstones
 from tasks.contracts import Contract
 from tasks.errors import BlockedError, ConfigurationError
 from tasks.landing import Landed, LandedFile
@@ -62,6 +62,7 @@ def ingest(connection: duckdb.DuckDBPyConnection, run: Run, room: Path) -> Inges
             lake.sweep_table(run.lake, contract.name, manifest)
             _ingest_table(connection, run, room, contract, manifest, erased, report)
     report.ignored_folders += landing.unknown_tables(run.landing, contracts.names("landing"))
+    report.ignored_folders = list(dict.fromkeys(report.ignored_folders))
     if report.residual:
         raise BlockedError(f"ingest: {report.residual} rows are unaccounted for; nothing was published")
     return report
@@ -81,8 +82,13 @@ def workspace(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def open_history(connection: duckdb.DuckDBPyConnection, run: Run) -> dict[str, int]:
-    """Load `history.<table>` for every landing contract, verified and as of the cut. Returns rows per table."""
-    return {c.name: lake.open_table(connection, run.lake, c, run.as_of) for c in contracts.all_of("landing")}
+    """Load `history.<table>` for every landing contract, verified, as of the cut and no longer than it is kept.
+
+    Returns rows per table.
+    """
+    rows = {c.name: lake.open_table(connection, run.lake, c, run.as_of) for c in contracts.all_of("landing")}
+    gone = retention.forget(connection, run)
+    return {table: count - gone.get(table, 0) for table, count in rows.items()}
 
 
 def _ingest_table(
@@ -125,6 +131,10 @@ def _ingest_table(
     stored = []
     if reading.entries:
         suppression.suppress(connection, contract, erased)
+        if erased and (late := suppression.late_sessions(connection, erased)):
+            # A session was theirs, as only now is told: its earlier, anonymous rows have to go from history, too.
+            erased = tombstones.bury_late(run.lake, late)
+            return _ingest_table(connection, run, room, contract, manifest, erased, report)
         _classify(connection, run, contract, manifest)
         ledger.count(connection, contract, reading.entries)
         stored = _store(connection, run, contract, month)

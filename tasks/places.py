@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
 OTHERS = (
     Entry(
-        "quarantine/<table>", "user_id", "repair", "with the landed file", "rebuilt from landing without them",
+        "quarantine/<table>", "user_id", "repair", "90 days", "rebuilt from landing without them",
         "scan of decoded records; a record that cannot be read goes if it names them anywhere",
     ),
     Entry(

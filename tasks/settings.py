@@ -80,6 +80,7 @@ class Privacy(Section):
     min_people: int = Field(ge=1)
     minimum_profiled_age: int = Field(ge=0)
     export_days: int = Field(ge=1)
+    replay_days: int = Field(ge=0)
     retention_days: dict[str, Annotated[int, Field(ge=1)]]
     basis: dict[str, Basis]
 
@@ -152,6 +153,12 @@ class GraphFilter(Section):
     sharpness: Share
 
 
+class Ease(Section):
+    half_life_days: float = Field(gt=0)
+    regularization: float = Field(gt=0)
+    max_items: int = Field(ge=2, le=20_000)
+
+
 class Als(Section):
     half_life_days: float = Field(gt=0)
     factors: int = Field(ge=1)
@@ -170,6 +177,7 @@ class Recommenders(Section):
     repeat: Repeat
     item_item: ItemItem
     graph_filter: GraphFilter
+    ease: Ease
     als: Als
     content: Content
 
