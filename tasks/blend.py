@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tasks.recommenders import Flags, Floats, Interactions, Ints, Recommender, TooLittleDataError
 from tasks.recommenders.als import Als
 from tasks.recommenders.content import Content
+from tasks.recommenders.ease import Ease
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
 from tasks.recommenders.popular import Popular
@@ -23,8 +24,8 @@ from tasks.recommenders.repeat import Repeat
 from tasks.recommenders.trending import Trending
 from tasks.settings import Config, Repeats
 
-FAMILIES: tuple[type[Recommender], ...] = (Trending, Popular, Repeat, ItemItem, GraphFilter, Als, Content)
-FITTED_NIGHTLY: tuple[type[Recommender], ...] = (Trending, Popular, Repeat, ItemItem, GraphFilter, Content)
+FAMILIES: tuple[type[Recommender], ...] = (Trending, Popular, Repeat, ItemItem, GraphFilter, Ease, Als, Content)
+FITTED_NIGHTLY: tuple[type[Recommender], ...] = (Trending, Popular, Repeat, ItemItem, GraphFilter, Ease, Content)
 """Counted in closed form, so that a fit to tonight is what folding in every event since the training would give. Ten
 days after a training, on Online Retail and its real future, NDCG@10 of new items was .115 with item-item and the graph
 as they were, .132 so; .139 had ALS been fitted again, too, which waits for the next training."""

@@ -20,6 +20,7 @@ from tasks.ranker import rank
 from tasks.recommenders import Floats, Interactions, Ints
 from tasks.recommenders.als import Als
 from tasks.recommenders.content import Content
+from tasks.recommenders.ease import Ease
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
 from tasks.recommenders.popular import Popular
@@ -27,6 +28,8 @@ from tasks.recommenders.repeat import Repeat
 from tasks.settings import Config, Run
 from tasks.training import Trained, write
 
+SOCIAL = (ItemItem.name, GraphFilter.name, Ease.name, Als.name)
+"""Families whose reason is what other people did."""
 EVIDENCE_ITEMS = 100
 """A person's strongest items that are looked through for a reason: more would cost and explain no better."""
 NOTHING_MORE = {
@@ -190,7 +193,7 @@ def reasons(
     code[again] = np.where(bought[again], "bought_before", "liked_before")
     evidence[again] = items[again]
     kin = families.models.get(ItemItem.name)
-    social = np.flatnonzero((names == ItemItem.name) | (names == GraphFilter.name) | (names == Als.name))
+    social = np.flatnonzero(np.isin(names, SOCIAL))
     code[social] = "similar_taste"
     if isinstance(kin, ItemItem):
         strength, own = _strongest(block, people[social], items[social], kin)

@@ -12,6 +12,7 @@ from tasks import blend
 from tasks.recommenders import Interactions, Recommender, TooLittleDataError
 from tasks.recommenders.als import Als, first_factors
 from tasks.recommenders.content import Content
+from tasks.recommenders.ease import Ease
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.interactions import load
 from tasks.recommenders.item_item import ItemItem
@@ -225,6 +226,34 @@ def test_graph_filter_passes_the_broadest_taste() -> None:
     assert cell(there, scores, "ann", "cup") == pytest.approx(w * (2 * w) ** -0.2, rel=1e-4)
     assert cell(there, scores, "ann", "pot") == pytest.approx(0, abs=1e-6)
     assert cell(there, scores, "cem", "cup") == pytest.approx(0, abs=1e-6)
+
+
+def test_ease_explains_an_item_by_the_others() -> None:
+    # Two people of weight w with cup and jar: XᵀX + λI = ((2w² + λ, 2w²), (2w², 2w² + λ)), whose inverse has the entries
+    # (2w² + λ) / d and −2w² / d. So B = 2w² / (2w² + λ), and nobody has B of an item with itself.
+    there = world(
+        """
+        user_id | item_id | event_type | occurred_at
+        ann     | cup     | purchase   | 2026-02-28 00:00:00+00
+        ann     | jar     | purchase   | 2026-02-28 00:00:00+00
+        bob     | cup     | purchase   | 2026-02-28 00:00:00+00
+        bob     | jar     | purchase   | 2026-02-28 00:00:00+00
+        cem     | cup     | purchase   | 2026-02-28 00:00:00+00
+        cem     | pot     | purchase   | 2026-02-28 00:00:00+00
+        """,
+        ITEMS,
+    )
+    config = settings()
+    few = config.recommenders.ease.model_copy(update={"max_items": 2})
+    config = config.model_copy(update={"recommenders": config.recommenders.model_copy(update={"ease": few})})
+    exact = Ease.fit(there, config)
+    scores = exact.score(there)
+    w = 2 ** (-1 / few.half_life_days)
+    shared, cups, jars = 2 * w**2, 3 * w**2 + few.regularization, 2 * w**2 + few.regularization
+
+    assert cell(there, scores, "cem", "jar") == pytest.approx(w * shared / cups, rel=1e-4)
+    assert cell(there, scores, "ann", "cup") == pytest.approx(w * shared / jars, rel=1e-4)
+    assert cell(there, scores, "ann", "pot") == 0, "beyond the items that most people met"
 
 
 def test_als_starts_an_item_from_its_id_and_the_seed_alone() -> None:
