@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: tailorbird access --lake lake --request r-0123456789abcdef --to answers")(access)
     app.command(epilog="Example: tailorbird retain --landing landing --lake lake --dry-run")(retain)
     app.command(epilog="Example: tailorbird scan --landing landing --lake lake --user-file ids.txt --json")(scan)
+    app.command("explain-system", epilog="Example: tailorbird explain-system --lake lake > how.md")(explain_system)
     app.add_typer(receipts, name="receipt")
 
 
@@ -178,6 +179,17 @@ def scan(
     )
     if not holds:
         raise BlockedError(f"scan: not {expect.value} where that was expected; see the places above")
+
+
+def explain_system(lake: Lake, config: Settings = None, as_json: Json = False) -> None:
+    """The main parameters in plain words: what is collected, for what and how long, what weighs how much."""
+    from tasks import transparency
+    from tasks.settings import load_config
+
+    if not lake.is_dir():
+        raise MissingInputError(f"{lake}: no lake here; check --lake")
+    facts = transparency.explain(lake, load_config(config))
+    _show(facts, as_json, [transparency.as_markdown(facts).rstrip("\n")])
 
 
 @receipts.command(epilog="Example: tailorbird receipt show r-0123456789abcdef --lake lake > receipt.json")
