@@ -126,7 +126,7 @@ def train_challenger(again: Retraining) -> None:
     assert again.found is not None
     config = again.run.config.model_copy(update={"recommenders": again.found.recommenders})
     with again.open() as con:
-        again.challenger = training.train(con, replace(again.run, config=config))
+        again.challenger = training.train(con, replace(again.run, config=config), ranked=True)
 
 
 def train_champion(again: Retraining) -> None:
@@ -136,7 +136,7 @@ def train_champion(again: Retraining) -> None:
         again.incumbent = again.challenger
     elif again.before is not None:
         with again.open() as con:
-            again.incumbent = training.train(con, replace(again.run, config=_recipe(again)))
+            again.incumbent = training.train(con, replace(again.run, config=_recipe(again)), ranked=True)
 
 
 def compare(again: Retraining) -> None:

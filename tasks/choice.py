@@ -13,9 +13,13 @@ from threadpoolctl import threadpool_limits
 from tasks import blend, lessons
 from tasks import ranker as ranking
 from tasks.ranker import Ranker, Seen
+from tasks.recommenders import Floats
 from tasks.settings import Config, Repeats
 
 Numbers = NDArray[np.float64]
+
+BLEND_SHARES = (0.0, 0.25, 0.5, 1.0)
+"""Tried beside the ranker's score, on a window that it had not seen."""
 
 MARGIN = 2.0
 """Standard errors of the paired difference by which something simpler must be better: less is the luck of the draw."""
@@ -46,8 +50,11 @@ def learn(
     signal: str | None,
     policies: Sequence[Repeats],
     config: Config,
+    ranked: bool,
 ) -> tuple[dict[Repeats, Learned], dict[Repeats, Learned]]:
     """Of all windows but the last, for its families: what figures may be told of. Of all, for `families`: tonight's.
+
+    Only where `ranked` is a ranker learned.
 
     Three steps, each a window further. What the windows before validation teach is judged on validation: that decides
     who makes the lists, and calibrates the chances, of what is measured on test. The same once more for tonight.
@@ -58,7 +65,7 @@ def learn(
     # One thread for each forest: waiting ones would spin where the machine is busy.
     with threadpool_limits(1, user_api="openmp"), ThreadPoolExecutor(max_workers=config.run.threads) as pool:
         views = [[of[policy] for of in seen] for policy in policies]
-        steps = list(pool.map(lambda given: _steps(given[0], names, signal, given[1], config),
+        steps = list(pool.map(lambda given: _steps(given[0], names, signal, given[1], config, ranked),
                               zip(views, policies, strict=True)))  # fmt: skip
     before = {p: replace(a, weights=_spread(a.weights, names, windows[-1].families.names))
               for p, (a, _) in zip(policies, steps, strict=True)}  # fmt: skip
@@ -68,65 +75,74 @@ def learn(
 
 
 def _steps(
-    views: Sequence[Seen], names: Sequence[str], signal: str | None, policy: Repeats, config: Config
+    views: Sequence[Seen], names: Sequence[str], signal: str | None, policy: Repeats, config: Config, ranked: bool
 ) -> tuple[Learned, Learned]:
     """The last two of: learn from the first windows, judge on the next one, and once more with that one."""
     judged: list[dict[str, Numbers]] = []
     teacher: Learned | None = None
     steps = []
     for last in range(max(1, len(views) - 2), len(views) + 1):
-        learned = _taught(views[:last], names, signal, policy, config)
+        learned = _taught(views[:last], names, signal, policy, config, ranked)
         if teacher is not None:
-            judged.append(_gains(teacher, views[last - 1], names, signal, policy))
-            learned = _calibrated(learned, teacher, views[last - 1], names, policy)
+            share, gains = _gains(teacher, views[last - 1], names, signal, policy)
+            judged.append(gains)
+            learned = _calibrated(learned, teacher, share, views[last - 1], names, policy)
         steps.append(_chosen(learned, judged, names, config))
         teacher = learned
     return steps[-2], steps[-1]
 
 
 def _taught(
-    views: Sequence[Seen], names: Sequence[str], signal: str | None, policy: Repeats, config: Config
+    views: Sequence[Seen], names: Sequence[str], signal: str | None, policy: Repeats, config: Config, ranked: bool
 ) -> Learned:
     """Weights and ranker from these windows; equal weights where too few people can teach."""
     taught = [view.lesson(signal) for view in views] if signal else []
     if sum(len(lesson.truths) for lesson in taught) < config.evaluation.min_people:
         return Learned(_equal(len(names)), None, "too_little_data: too few people with a success in earlier windows")
     weights = blend.learn(taught, len(names))
-    if policy not in config.ranker.policies:
-        return Learned(weights, None, "no ranker is configured for this policy of repeats")
+    if not ranked:
+        return Learned(weights, None, "a retraining brings it; this night trained without")
     ranker = ranking.fit(views, weights, names, policy, config)
     lack = f"too_little_data: fewer than {config.ranker.min_successes} successes among candidates of earlier windows"
     return Learned(weights, ranker, "" if ranker else lack)
 
 
-def _calibrated(learned: Learned, teacher: Learned, later: Seen, names: Sequence[str], policy: Repeats) -> Learned:
+def _calibrated(
+    learned: Learned, teacher: Learned, share: float, later: Seen, names: Sequence[str], policy: Repeats
+) -> Learned:
     if learned.ranker is None or teacher.ranker is None:
         return learned
     found = ranking.calibrate(learned.ranker, teacher.ranker, later, teacher.weights, names, policy)
-    return replace(learned, ranker=found)
+    return replace(learned, ranker=replace(found, blend_share=share))
 
 
 def _gains(
     learned: Learned, later: Seen, names: Sequence[str], signal: str | None, policy: Repeats
-) -> dict[str, Numbers]:
-    """NDCG per person with a truth on a later window: ranker, blend, and each family alone."""
+) -> tuple[float, dict[str, Numbers]]:
+    """The share of the blend beside the ranker that was best on a later window; and what each was worth there.
+
+    Worth is NDCG per person with a truth: of the ranker with that share, the blend, and each family alone.
+    """
     if signal is None:
-        return {}
+        return 0.0, {}
     taught = later.truths[signal] > 0
     known, truths = later.candidates.take(taught), later.truths[signal][taught]
     happened = later.happened[signal][taught]
     mixed = blend.mix(known.scores, learned.weights, known.valid)
-    contenders = {"blend": mixed, **dict(zip(names, known.scores, strict=True))}
-    if learned.ranker is not None:
-        block = later.block.take(np.flatnonzero(taught))
-        scores, _ = ranking.rank(learned.ranker, block, known, mixed, names, learned.weights, policy)
-        contenders = {"ranker": scores, **contenders}
-    gains = {}
-    for name, scores in contenders.items():
+
+    def worth(scores: Floats) -> Numbers:
         _, listed, places = known.listed(scores, blend.LEARNED_K)
-        hits = np.take_along_axis(happened, places, axis=1) & listed
-        gains[name] = blend.ndcg(hits, truths, blend.LEARNED_K)
-    return gains
+        return blend.ndcg(np.take_along_axis(happened, places, axis=1) & listed, truths, blend.LEARNED_K)
+
+    gains = {name: worth(scores) for name, scores in zip(("blend", *names), (mixed, *known.scores), strict=True)}
+    if learned.ranker is None:
+        return 0.0, gains
+    block, alone = later.block.take(np.flatnonzero(taught)), replace(learned.ranker, blend_share=0.0)
+    scores, _ = ranking.rank(alone, block, known, mixed, names, learned.weights, policy)
+    shares = {share: worth(ranking.beside(scores, mixed, share) * (mixed > 0)) for share in BLEND_SHARES}
+    # Rounded: the last bits of a sum decide nothing.
+    best = max(BLEND_SHARES, key=lambda share: round(float(shares[share].mean()), 9) if len(truths) else 0.0)
+    return best, {"ranker": shares[best], **gains}
 
 
 def _chosen(learned: Learned, judged: Sequence[Mapping[str, Numbers]], names: Sequence[str], config: Config) -> Learned:

@@ -65,8 +65,11 @@ class Truth:
         return table
 
 
-def split(con: duckdb.DuckDBPyConnection, run: Run) -> Split | None:
-    """The windows of the days on record before the cut, or nothing if a window would hold no whole day."""
+def split(con: duckdb.DuckDBPyConnection, run: Run, windows: int = 2) -> Split | None:
+    """The windows of the days on record before the cut, or nothing if a window would hold no whole day.
+
+    At most `windows`, in the later half of the days; the last two are validation and test.
+    """
     settings, zone = run.config.evaluation, ZoneInfo(run.config.run.timezone)
     first, last = con.execute(
         "SELECT min(occurred_on), max(occurred_on) FROM staging.events "
@@ -89,7 +92,7 @@ def split(con: duckdb.DuckDBPyConnection, run: Run) -> Split | None:
             test, validation = longer, validation if longer == test else longer
             break
         longer *= 2
-    more = min(run.config.ranker.windows - 2, (days // 2 - test - validation) // validation)
+    more = min(windows - 2, (days // 2 - test - validation) // validation)
     begins = [end - timedelta(days=test + validation * count) for count in range(max(0, more) + 1, -1, -1)]
     *earlier, known_to, tested = (_midnight(day, zone) for day in begins)
     return Split(_midnight(first, zone), known_to, tested, _midnight(end, zone), tuple(earlier))

@@ -6,7 +6,7 @@ Labels are later events only. Where something was shown is no feature: lists mus
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from tasks import blend
 from tasks.blend import Candidates
+from tasks.ranker_features import Columns, describe
 from tasks.recommenders import Flags, Floats, Interactions, Ints
 from tasks.settings import Config, Repeats
 
 Numbers = NDArray[np.float64]
-Columns = dict[str, Floats]
 
 RAW_SHARE = 1e-3
 """Of the uncalibrated probability in a score: isotonic regression has flat stretches, and there its order is kept."""
@@ -88,6 +88,8 @@ class Ranker:
     forests: Mapping[str, Forest]
     """By signal."""
     objective: Mapping[str, float]
+    blend_share: float = 0.0
+    """Of the blend's score beside the ranker's, each divided by the person's highest: see `rank`."""
 
     def probabilities(self, features: Columns) -> tuple[Floats, dict[str, Floats]]:
         """Score of each candidate, and its calibrated chance by signal."""
@@ -102,7 +104,11 @@ class Ranker:
         return score.astype(np.float32), chances
 
     def save(self, file: Path) -> None:
-        arrays: dict[str, Any] = {"columns": np.array(self.columns), "signals": np.array(list(self.forests))}
+        arrays: dict[str, Any] = {
+            "columns": np.array(self.columns),
+            "signals": np.array(list(self.forests)),
+            "blend_share": self.blend_share,
+        }
         for signal, forest in self.forests.items():
             arrays[f"{signal}_nodes"] = np.concatenate(forest.trees)
             arrays[f"{signal}_sizes"] = np.array([len(tree) for tree in forest.trees])
@@ -118,7 +124,7 @@ class Ranker:
                 trees = np.split(saved[f"{signal}_nodes"], np.cumsum(saved[f"{signal}_sizes"])[:-1])
                 base, objective[signal] = saved[f"{signal}_base"].tolist()
                 forests[signal] = Forest(tuple(trees), base, saved[f"{signal}_knots"])
-            return cls(tuple(saved["columns"].tolist()), forests, objective)
+            return cls(tuple(saved["columns"].tolist()), forests, objective, float(saved["blend_share"]))
 
 
 def fit(
@@ -197,7 +203,7 @@ def calibrate(
         found = IsotonicRegression(out_of_bounds="clip").fit(teacher.forests[signal].raw(table), happened)
         knots = np.array([found.X_thresholds_, found.y_thresholds_], dtype=np.float64)
         forests[signal] = Forest(forests[signal].trees, forests[signal].base, knots)
-    return Ranker(ranker.columns, forests, ranker.objective)
+    return replace(ranker, forests=forests)
 
 
 def rank(
@@ -218,73 +224,19 @@ def rank(
     for signal, chance in chances.items():
         spread[signal] = np.full(known.valid.shape, np.nan, dtype=np.float32)
         spread[signal][known.valid] = chance
-    return np.where(mixed > 0, score, 0), spread
+    return np.where(mixed > 0, beside(score, mixed, ranker.blend_share), 0), spread
 
 
-def describe(
-    block: Interactions, known: Candidates, weights: NDArray[np.float64], names: Sequence[str], repeats: Repeats
-) -> Columns:
-    """Features of every valid candidate, person by person: families, blend, item, person, and what was between them.
+def beside(score: Floats, mixed: Floats, share: float) -> Floats:
+    """People × candidates: both scores divided by the person's highest and added, the blend's by `share`.
 
-    Where only new items are allowed there is nothing between them, and saying so would be noise.
+    The blend varies less from month to month, so that a little of it steadies the order of the trees.
     """
-    people, places = np.nonzero(known.valid)
-    items = known.items[people, places]
-    catalogue = block.catalogue
-    columns: Columns = {}
-    for name, scores, ranks in zip(names, known.scores, known.ranks(), strict=True):
-        own = scores[people, places]
-        columns[f"{name}_score"] = own
-        columns[f"{name}_rank"] = np.where(own > 0, ranks[people, places], np.nan).astype(np.float32)
-    columns["blend"] = blend.mix(known.scores, weights, known.valid)[people, places]
-    for days, demand in catalogue.demand.items():
-        columns[f"demand_{days}"] = demand[items].astype(np.float32)
-    columns |= {f"item_{name}": fact[items] for name, fact in catalogue.facts.items() if name != "kind"}
-    columns["item_people"] = catalogue.people[items].astype(np.float32)
-    columns |= {f"person_{name}": fact[people] for name, fact in _person(block).items()}
-    columns |= _fit_of(block, people, items)
-    if repeats != "never":
-        met = block.at(np.ones(len(block.columns), dtype=bool), people, items)
-        pairs = {"weight": block.weight, "days": block.days, "purchases": block.purchases, "first_age": block.first_age,
-                 "last_age": block.last_age, **block.facts}  # fmt: skip
-        for name, values in pairs.items():
-            columns[f"pair_{name}"] = np.where(met, block.at(values, people, items), np.nan).astype(np.float32)
-        between = (columns["pair_first_age"] - columns["pair_last_age"]) / np.maximum(columns["pair_days"] - 1, 1)
-        columns["pair_due"] = np.where(between > 0, columns["pair_last_age"] / np.maximum(between, 1), np.nan)
-    return columns
-
-
-def _person(block: Interactions) -> Columns:
-    owners, size = block.owners(), len(block)
-    sums = {name: np.bincount(owners, getattr(block, name), size) for name in ("events", "purchases", "days")}
-    newest, oldest = np.full(size, np.inf), np.zeros(size)
-    np.minimum.at(newest, owners, block.last_age)
-    np.maximum.at(oldest, owners, block.first_age)
-    found = {**sums, "items": np.diff(block.indptr), "recency": newest, "tenure": oldest}
-    return {name: np.asarray(fact, dtype=np.float32) for name, fact in found.items()}
-
-
-def _fit_of(block: Interactions, people: Ints, items: Ints) -> Columns:
-    """How the item's price and kind suit what the person had."""
-    facts, owners = block.catalogue.facts, block.owners()
-    columns: Columns = {}
-    if "price" in facts:
-        own = facts["price"][block.columns]
-        told = np.isfinite(own)
-        counts = np.bincount(owners[told], minlength=len(block))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            usual = np.bincount(owners[told], own[told], len(block)) / counts
-            columns["price_to_usual"] = (facts["price"][items] / usual[people]).astype(np.float32)
-        columns["price_to_usual"][~np.isfinite(columns["price_to_usual"])] = np.nan
-    if "kind" in facts and len(facts["kind"]):
-        kinds = facts["kind"].astype(np.int64)
-        width = int(kinds.max()) + 1
-        keys, counts = np.unique(owners * width + kinds[block.columns], return_counts=True)
-        wanted = people * width + kinds[items]
-        places = np.minimum(np.searchsorted(keys, wanted), max(0, len(keys) - 1))
-        share = np.where(keys[places] == wanted, counts[places], 0) if len(keys) else np.zeros(len(wanted))
-        columns["kind_share"] = (share / np.maximum(np.diff(block.indptr)[people], 1)).astype(np.float32)
-    return columns
+    if not share:
+        return score
+    peaks = [np.maximum(of.max(axis=1, keepdims=True, initial=0), np.float32(RARELY)) for of in (score, mixed)]
+    both: Floats = (score / peaks[0] + np.float32(share) * mixed / peaks[1]) / np.float32(1 + share)
+    return both
 
 
 def _table(features: Columns, columns: Sequence[str]) -> Numbers:

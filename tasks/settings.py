@@ -191,7 +191,6 @@ class Retraining(Section):
 
 
 class Ranker(Section):
-    policies: tuple[Repeats, ...]
     windows: int = Field(ge=2)
     people: int = Field(ge=1)
     negatives: float = Field(gt=0, le=1)

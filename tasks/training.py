@@ -56,7 +56,7 @@ class Trained:
     """By repeat policy; under one without, the blend makes the lists."""
 
 
-def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
+def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> Trained:
     """Evaluate on the last days before the cut, then learn from everything; writes the two marts of figures.
 
     Weights are learned on the validation window and reported on the test window, by families that know nothing of
@@ -66,6 +66,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
     Args:
         con: the night's catalogue, with `history.items`, `staging.*` and `features.*` as of the run.
         run: its cut and settings.
+        ranked: learn a ranker, too, from more and earlier windows: minutes instead of seconds.
 
     Returns:
         The models; `marts.model_runs` and `marts.model_evaluation` are written.
@@ -74,7 +75,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
         config = run.config
         policies: list[Repeats] = sorted({p.repeats for p in config.placements.values()})
         history = interactions.load(con, run.as_of, config.signals.half_life_days)
-        windows = evaluation.split(con, run)
+        windows = evaluation.split(con, run, config.ranker.windows if ranked else 2)
         past = [_past(con, run, start, end) for start, end in (windows.spans if windows else [])]
         # Each fit is the same alone or beside another.
         with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
@@ -85,7 +86,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run) -> Trained:
         measured: dict[tuple[str, str], Figures] = {}
         tested: tuple[str, ...] = ()
         if seen:
-            before, learned = choice.learn(seen, families, signal, policies, config)
+            before, learned = choice.learn(seen, families, signal, policies, config, ranked)
             test = seen[-1]
             measured = evaluation.measure(
                 test.families,
