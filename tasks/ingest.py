@@ -131,10 +131,6 @@ def _ingest_table(
     stored = []
     if reading.entries:
         suppression.suppress(connection, contract, erased)
-        if erased and (late := suppression.late_sessions(connection, erased)):
-            # A session was theirs, as only now is told: its earlier, anonymous rows have to go from history, too.
-            erased = tombstones.bury_late(run.lake, late)
-            return _ingest_table(connection, run, room, contract, manifest, erased, report)
         _classify(connection, run, contract, manifest)
         ledger.count(connection, contract, reading.entries)
         stored = _store(connection, run, contract, month)
