@@ -9,12 +9,11 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 from prefect import flow
@@ -40,6 +39,7 @@ class Pass:
     chosen: list[Request]
     erased: Tombstones
     found: erasure.Survey = field(default_factory=erasure.Survey)
+    would_go: Counter[str] = field(default_factory=Counter)
     hidden: list[str] = field(default_factory=list)
     withdrawn: Landed = field(default_factory=dict)
     rebuilt: str | None = None
@@ -75,35 +75,56 @@ def erase(
     if not run.lake.is_dir():
         raise MissingInputError(f"{run.lake}: no lake here; check --lake")
     with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
-        landed = [asked for asked in _landed(run, room) if asked.kind == "erase"]
+        with lake.connect(room / "erase.duckdb", run.config) as con, ingest.workspace(con):
+            landed = [asked for asked in erasure.asked(con, run, room) if asked.kind == "erase"]
         with tombstones.opened(run.lake, create=bool(landed)) as ledger:
             if ledger is None:
-                return _summary([], "nothing_to_do", {}, began)
+                return _summary("nothing_to_do", began)
             for asked in landed:
                 tombstones.receive(
                     ledger, "erase", asked.person, asked.requested_at, called=asked.called, verified=asked.verified
                 )
             chosen = _chosen(ledger, request)
-            if not chosen:
-                return _summary([], "nothing_to_do", {}, began)
+            if not chosen and (dry_run or request or not erasure.late(run)):
+                return _summary("nothing_to_do", began)
             this = Pass(_as_served(run), room, ledger, chosen, tombstones.tombstones(ledger))
-            if dry_run:
-                return _summary(chosen, "dry_run", _would_go(this), began)
-            do = timed(step, this.seconds)
-            do("inventory", take_inventory, this)
-            do("hide", hide, this)
-            do("rewrite", rewrite, this)
-            if run.config.erase.rebuild == "nightly" and not caught_up(this):
-                return _summary(chosen, "waiting", {}, began, this)
-            do("relearn", retrain_champion, this, step)
-            do("rebuild", rebuild, this, step)
-            do("purge", purge, this)
-            if this.waiting:
-                return _summary(chosen, "waiting", {}, began, this)
-            do("scan", look_again, this)
-            do("receipts", write_receipts, this)
-            done = [r for r in tombstones.requests(ledger) if r.request in {c.request for c in chosen}]
-            return _summary(done, "done", {}, began, this)
+            status = look(this) if dry_run else serve(this, step)
+            _reload(this)
+            return _summary(status, began, this)
+
+
+def look(this: Pass) -> str:
+    """Count what there is, as if they had been buried; returns the status."""
+    with _workspace(this) as con:
+        people = erasure.linked(con, this.run, this.room)
+        ids = {r.request: set[str]().union(*(people.get(name, {name}) for name in r.ids)) for r in this.chosen}
+        imagined = tombstones.imagine(this.ledger, ids, {r.request: r.requested_at for r in this.chosen})
+        counts = erasure.survey(con, this.run, this.room, imagined).counts
+    for places in [*counts.values(), *hiding.held(this.run.lake, this.run.config, imagined).values()]:
+        this.would_go += places
+    return "dry_run"
+
+
+def serve(this: Pass, step: Step) -> str:
+    """All steps, in order; returns the status."""
+    do = timed(step, this.seconds)
+    do("inventory", take_inventory, this)
+    do("hide", hide, this)
+    do("rewrite", rewrite, this)
+    if not this.chosen:
+        # Late lines of people who are gone already were taken away, and that is all.
+        return "tidied"
+    if this.run.config.erase.rebuild == "nightly" and not caught_up(this):
+        hiding.purge(this.run.lake, this.run.config)
+        return "waiting"
+    do("relearn", retrain_champion, this, step)
+    do("rebuild", rebuild, this, step)
+    do("purge", purge, this)
+    if this.waiting:
+        return "waiting"
+    do("scan", look_again, this)
+    do("receipts", write_receipts, this)
+    return "done"
 
 
 def take_inventory(this: Pass) -> None:
@@ -122,7 +143,7 @@ def take_inventory(this: Pass) -> None:
         names = set(this.ids) if all(r.state == "inventory" for r in this.chosen) else None
         this.found = erasure.survey(con, this.run, this.room, this.erased, names)
         while _bury_sessions(this, this.found) and this.found.partial:
-            names = names and names.union(*this.found.sessions.values())
+            names = None if names is None else names.union(*this.found.sessions.values())
             this.found = erasure.survey(con, this.run, this.room, this.erased, names)
         counts = this.found.counts
     for named, places in hiding.held(this.run.lake, this.run.config, this.erased).items():
@@ -146,7 +167,7 @@ def rewrite(this: Pass) -> None:
         this.withdrawn = erasure.withdraw(this.run, this.found, this.erased)
     with _workspace(this) as con:
         erasure.subtract(con, this.run, this.found, this.erased, this.withdrawn)
-    with _opened(this) as con:
+    with lake.connect(this.room / "erase.duckdb", this.run.config) as con:
         ingest.ingest(con, this.run, this.room)
 
 
@@ -229,11 +250,6 @@ def _tidy(room: Path) -> None:
             thing.unlink()
 
 
-def _landed(run: Run, room: Path) -> list[erasure.Asked]:
-    with lake.connect(room / "erase.duckdb", run.config) as con, ingest.workspace(con):
-        return erasure.asked(con, run, room)
-
-
 def _chosen(ledger: Ledger, request: str | None) -> list[Request]:
     known = tombstones.requests(ledger)
     if request is not None and request not in {r.request for r in known}:
@@ -252,22 +268,6 @@ def _as_served(run: Run) -> Run:
     return replace(run, as_of=datetime.fromisoformat(manifest["cut"]), label=manifest["as_of"])
 
 
-def _would_go(this: Pass) -> dict[str, int]:
-    """What an erasure would find, per place."""
-    with _workspace(this) as con:
-        people = erasure.linked(con, this.run, this.room)
-        ids = {r.request: set[str]().union(*(people.get(name, {name}) for name in r.ids)) for r in this.chosen}
-        imagined = tombstones.imagine(this.ledger, ids, {r.request: r.requested_at for r in this.chosen})
-        counts = erasure.survey(con, this.run, this.room, imagined).counts
-    for request, places in hiding.held(this.run.lake, this.run.config, imagined).items():
-        counts[request] = counts.get(request, Counter()) + places
-    total: dict[str, int] = {}
-    for places in counts.values():
-        for place, rows in places.items():
-            total[place] = total.get(place, 0) + rows
-    return dict(sorted(total.items()))
-
-
 def _bury_sessions(this: Pass, found: erasure.Survey) -> bool:
     """Bury the sessions that were found; whether there were new ones."""
     before = this.erased.epoch
@@ -284,34 +284,24 @@ def _reload(this: Pass) -> None:
 
 
 @contextmanager
-def _opened(this: Pass) -> Iterator[duckdb.DuckDBPyConnection]:
-    with lake.connect(this.room / "erase.duckdb", this.run.config) as con:
-        yield con
-
-
-@contextmanager
 def _workspace(this: Pass) -> Iterator[duckdb.DuckDBPyConnection]:
-    with _opened(this) as con, ingest.workspace(con):
+    with lake.connect(this.room / "erase.duckdb", this.run.config) as con, ingest.workspace(con):
         yield con
 
 
-def _summary(
-    requests: Sequence[Request], status: str, found: dict[str, int], began: float, this: Pass | None = None
-) -> Summary:
-    summary: dict[str, Any] = {
-        "status": status,
-        "requests": {r.request: r.state for r in requests},
-        "found": found,
-        "seconds": {**(this.seconds if this else {}), "total": round(time.perf_counter() - began, 3)},
-    }
+def _summary(status: str, began: float, this: Pass | None = None) -> Summary:
+    summary: Summary = {"status": status, "requests": {}, "found": {}, "seconds": {}}
     if this:
         summary |= {
+            "requests": {r.request: r.state for r in this.chosen},
+            "found": dict(sorted(this.would_go.items())),
             "hidden": this.hidden,
             "withdrawn_files": len(this.withdrawn),
             "rebuilt": this.rebuilt,
             "waiting_publications": this.waiting,
         }
-    return summary
+    seconds = this.seconds if this else {}
+    return {**summary, "seconds": {**seconds, "total": round(time.perf_counter() - began, 3)}}
 
 
 @flow(name="erase", persist_result=False)

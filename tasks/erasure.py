@@ -109,7 +109,7 @@ def survey(
         if suppression.remains(con, run.lake, contract, manifest, erased):
             found.add(f"lake/{contract.name}", _per_request(con))
             known = _note_sessions(con, found)
-        needles = names and {*names, *known}
+        needles = None if names is None else {*names, *known}
         read, refused = _read(con, run, room, contract.name, manifest, needles)
         found.refused += refused
         if not read:
@@ -124,6 +124,12 @@ def survey(
         if came_back:
             found.anew.add(contract.name)
     return found
+
+
+def late(run: Run) -> bool:
+    """Whether landed files that are ours to change hold lines that the door did not let in."""
+    tables = contracts.names("landing") if run.config.landing.erase == "rewrite" else ()
+    return any(entry["suppressed"] for table in tables for entry in lake.read_manifest(run.lake, table).ledger)
 
 
 def traces(con: duckdb.DuckDBPyConnection, run: Run, erased: Tombstones) -> int:

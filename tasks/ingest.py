@@ -106,6 +106,7 @@ def _ingest_table(
     report.ignored_folders += found.ignored
     taken = {e["file"]: e for e in manifest.ledger if e["status"] == "accepted"}
     cut = max([run.as_of, *(ledger.order_of(e, zone)[0] for e in taken.values())])
+    stood = manifest
     why = _reason_to_redo(now, manifest, found, taken) or _erased_since(connection, run, contract, manifest, erased)
     new = [f for f in found.files if f.path not in taken]
     reading, rejected = _Reading(contract), list[Entry]()
@@ -131,6 +132,11 @@ def _ingest_table(
     stored = []
     if reading.entries:
         suppression.suppress(connection, contract, erased)
+        if erased and (sessions := suppression.late_sessions(connection, erased)):
+            # They were theirs, as only now is told: what was anonymous in them has to go from history, too.
+            erased = tombstones.bury_late(run.lake, sessions)
+            _ingest_table(connection, run, room, contract, stood, erased, report)
+            return
         _classify(connection, run, contract, manifest)
         ledger.count(connection, contract, reading.entries)
         stored = _store(connection, run, contract, month)

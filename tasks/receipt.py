@@ -69,6 +69,8 @@ def receive(file: LandedFile, scratch: Path, settings: LandingSettings) -> Recei
 
 def mentions(file: LandedFile, names: Collection[str], settings: LandingSettings) -> bool:
     """Whether a landed text may hold one of `names`; of anything that could hide one it always may."""
+    if not names:
+        return False
     # Quotes are doubled, what is not ASCII may be written in several ways, and any character may be escaped.
     plain = all(name.isascii() and name.isprintable() and not set(name) & set('"\\/') for name in names)
     if not plain or not file.name.endswith((".csv", ".jsonl", ".csv.gz", ".jsonl.gz")):

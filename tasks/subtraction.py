@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import duckdb
+import polars as pl
 
 from tasks import cleaning, lake, suppression
 from tasks.contracts import Contract
@@ -136,10 +137,10 @@ def subtract(
     ]
     if None in ledger or _others_of_theirs(con, run, contract, manifest):
         return None
-    con.execute("CREATE OR REPLACE TABLE ingest.withdrawn (landed_file VARCHAR, line BIGINT)")
     lines = [(path, line) for path, loss in losses.items() if path in landed for line in loss.rows]
-    if lines:
-        con.executemany("INSERT INTO ingest.withdrawn VALUES (?, ?)", lines)
+    con.register("lines", pl.DataFrame(lines, schema={"landed_file": pl.String, "line": pl.Int64}, orient="row"))
+    con.execute("CREATE OR REPLACE TABLE ingest.withdrawn AS FROM lines")
+    con.unregister("lines")
     files = [*_without(con, run, contract, manifest, "history"), *_without(con, run, contract, manifest, "quarantine")]
     return replace(manifest, files=tuple(files), ledger=tuple(e for e in ledger if e), epoch=erased.epoch)
 

@@ -51,6 +51,14 @@ def suppress(con: duckdb.DuckDBPyConnection, contract: Contract, erased: Tombsto
         )
 
 
+def late_sessions(con: duckdb.DuckDBPyConnection, erased: Tombstones) -> list[tuple[str, Tombstone]]:
+    """Sessions that only now turn out to be an erased person's, as `find` found them: they need tombstones, too."""
+    rows = con.execute("SELECT id, request FROM ingest.graves WHERE kind = 'session' ORDER BY ALL").fetchall()
+    known = erased.match("session", (session for session, _ in rows))
+    graves = {grave.request: grave for grave in erased.graves.values()}
+    return [(session, graves[request]) for session, request in rows if session not in known]
+
+
 def find(
     con: duckdb.DuckDBPyConnection,
     contract: Contract,

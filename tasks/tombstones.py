@@ -254,6 +254,15 @@ def bury(ledger: Ledger, request: str, erased_at: datetime, kind: Kind, ids: Ite
             )
 
 
+def bury_late(lake: Path, sessions: Iterable[tuple[str, Tombstone]]) -> Tombstones:
+    """Give tombstones to sessions of people who have one; returns everybody who was erased by now."""
+    with opened(lake) as ledger:
+        assert ledger is not None
+        for session, grave in sessions:
+            bury(ledger, grave.request, grave.erased_at, "session", [session])
+        return tombstones(ledger)
+
+
 def name(ledger: Ledger, request: str, ids: Iterable[str]) -> None:
     """Keep, until the request is done, under which ids its person is known."""
     with _transaction(ledger):

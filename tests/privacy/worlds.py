@@ -14,6 +14,7 @@ import duckdb
 
 from flows.erase import erase
 from flows.nightly import night
+from flows.retrain import retraining
 from tasks import tombstones
 from tasks.report import Summary
 from tasks.settings import Run
@@ -95,6 +96,48 @@ def a_night(root: Path, as_of: str = "2026-03-31", **changes: Any) -> Run:
     run = a_run(root / "landing", root / "lake", as_of, **changes)
     shelf = run.config.lake.model_copy(update={"grace_seconds": 0.0})
     return replace(run, config=run.config.model_copy(update={"lake": shelf}))
+
+
+NIGHTS = ("2026-03-29", "2026-03-30", "2026-03-31")
+
+
+def quick(root: Path, as_of: str = "2026-03-31") -> Run:
+    """`a_night` of a lake in which retraining is quick."""
+    return a_night(root, as_of, retraining={"trials": 2, "people": 50})
+
+
+def lived(root: Path, market: Path, *, canaries: bool, nights: Iterable[str] = NIGHTS) -> Run:
+    """A lake with a champion and some nights behind it; returns the run of the last."""
+    land(root / "landing", market, canaries=canaries)
+    told = retraining(quick(root, "2026-03-28"))
+    assert told["status"] == "promoted"
+    runs = [quick(root, day) for day in nights]
+    assert {night(run)["champion"] for run in runs} == {told["registered"]}
+    return runs[-1]
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """What of a lake's history, quarantine, models and current publication is not byte for byte the same in both.
+
+    Of manifests what must differ is left out: `epoch` in all, `bytes` and `sha256` of nothing.
+    """
+
+    def facts(lake: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {"current": (lake / "current").readlink().name}
+        homes = [lake / "history", lake / "quarantine", lake / "models", (lake / "current").resolve()]
+        for home in homes:
+            for file in sorted(f for f in home.rglob("*") if f.is_file()):
+                name = f"{home.name}/{file.relative_to(home)}"
+                if file.name == "manifest.json":
+                    manifest = json.loads(file.read_text())
+                    found[name] = {key: value for key, value in manifest.items() if key != "epoch"}
+                elif file.name not in ("epoch", "serving.duckdb"):
+                    found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        found["serves"] = (lake / "models" / "champion").readlink().name if (lake / "models").is_dir() else None
+        return found
+
+    mine, theirs = facts(one), facts(other)
+    return sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
 
 
 def ask(run: Run, people: Iterable[str] = CANARIES, at: datetime = ASKED) -> list[str]:
