@@ -74,6 +74,7 @@ def join(con: duckdb.DuckDBPyConnection, run: Run) -> None:
         known = con.execute(
             "SELECT user_id FROM history.events WHERE user_id IS NOT NULL UNION SELECT user_id FROM history.users "
             "UNION SELECT user_id FROM history.consents UNION SELECT user_id FROM history.controls "
+            "UNION SELECT user_id FROM history.impressions WHERE user_id IS NOT NULL "
             "UNION SELECT user_id FROM history.identities UNION SELECT linked_user_id FROM history.identities"
         ).fetchall()
         rows = [

@@ -45,6 +45,10 @@ OTHERS = (
         "ledger", "person", "compliance", "an id in clear until the receipt, a keyed hash for ever",
         "deleted with the receipt, in a database that overwrites what it deletes", "scan of the file",
     ),
+    Entry(
+        "exports", "person", "access", "30 days (privacy.export_days)",
+        "removed by retain when their time is over, and at once with the person", "the export register is empty",
+    ),
     Entry("prefect", "none", "operation", "Prefect's own", "receives opaque request ids only", "scan of its home"),
     Entry("temp", "none", "operation", "none", "nothing is written there", "scan"),
 )  # fmt: skip

@@ -1,5 +1,5 @@
--- One row per entry that was shown before the cut to somebody who allows analytics. Unordered, because it is only ever
--- summed. Somebody who is known from nothing else has decided nothing.
+-- One row per entry that was shown before the cut to somebody who allows analytics, since they last started anew.
+-- Unordered, because it is only ever summed. Somebody who is known from nothing else has decided nothing.
 SELECT
     i.publication_id,
     i.user_id,
@@ -13,4 +13,8 @@ SELECT
     i.landed_on
 FROM history.impressions AS i
 LEFT JOIN staging.people AS p ON p.user_id = i.user_id
-WHERE i.shown_at < $cut AND i.landed_on <= $landed_by AND coalesce(p.analytics, $analytics)
+WHERE
+    i.shown_at < $cut
+    AND i.landed_on <= $landed_by
+    AND coalesce(p.analytics, $analytics)
+    AND coalesce(i.shown_at >= p.reset_from, true)

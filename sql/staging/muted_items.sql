@@ -13,13 +13,13 @@ depths AS (
 
 labels AS (
     SELECT item_id, array_to_string(parts[1:depth], ' > ') AS topic FROM depths
-    UNION
+    UNION ALL
     SELECT item_id, lower(brand) AS topic FROM staging.items
-    UNION
+    UNION ALL
     SELECT item_id, trim(unnest(string_split(lower(tags), '|'))) AS topic FROM staging.items
 )
 
-SELECT
+SELECT DISTINCT
     labels.topic,
     labels.item_id
 FROM labels

@@ -9,6 +9,8 @@ WITH RECURSIVE known AS (
     SELECT user_id FROM history.consents WHERE recorded_at < $cut AND landed_on <= $landed_by
     UNION
     SELECT user_id FROM history.controls WHERE changed_at < $cut AND landed_on <= $landed_by
+    UNION
+    SELECT user_id FROM history.privacy_requests WHERE requested_at < $cut AND landed_on <= $landed_by
 ),
 
 consents AS (

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from flows import cli
+from flows.access import access_flow
 from flows.erase import erase_flow
+from flows.retain import retain_flow
 from tasks import proof, scan, tombstones
 from tasks.errors import BlockedError
 from tests.landings import Place, csv, event
@@ -73,6 +75,10 @@ def test_the_ledger_is_for_its_owner_only(say: Say, lake: Path) -> None:
         (("request", "--lake", "{lake}", "--user-file", "{lake}/../ids.txt", "--requested-at", "yesterday"), 2),
         (("receipt", "show", "r-1", "--lake", "{lake}"), 2),
         (("receipt", "verify", "{lake}/../ids.txt", "--lake", "{lake}"), 3),
+        (("access", "--lake", "nowhere", "--to", "{lake}/../to"), 5),
+        (("access", "--lake", "{lake}", "--to", "{lake}/../to", "--request", "r-1"), 2),
+        (("retain", "--landing", "x", "--lake", "nowhere"), 5),
+        (("explain-system", "--lake", "nowhere"), 5),
         (("scan", "--landing", "x", "--lake", "nowhere", "--user-file", "{lake}/../ids.txt"), 5),
     ],
 )
@@ -97,6 +103,27 @@ def test_a_receipt_verifies_and_a_changed_one_does_not(say: Say, lake: Path, tmp
 
     assert say("receipt", "verify", tmp_path / "one.json", "--lake", lake)[0] == 0
     assert say("receipt", "verify", tmp_path / "other.json", "--lake", lake)[0] == 3
+
+
+@pytest.mark.parametrize("kind", ["object", "restrict", "lift"])
+def test_what_holds_at_once_is_done_and_names_nobody(say: Say, lake: Path, kind: str) -> None:
+    code, out, err = say("request", "--lake", lake, "--kind", kind, "--user-file", lake.parent / "ids.txt", "--json")
+    _, told, _ = say("request", "--lake", lake, "--list", "--json")
+
+    assert code == 0
+    assert len(json.loads(out)["requests"]) == 2
+    assert {(r["kind"], r["state"]) for r in json.loads(told)["requests"]} == {(kind, "done")}
+    assert PERSON not in out + err + told
+    assert PERSON.encode() not in (tombstones.folder_of(lake) / "ledger.sqlite").read_bytes()
+
+
+def test_the_system_explains_itself_as_a_page_and_as_data(say: Say, lake: Path) -> None:
+    code, page, _ = say("explain-system", "--lake", lake)
+    _, data, _ = say("explain-system", "--lake", lake, "--json")
+
+    assert code == 0
+    assert page.startswith("# How this system recommends")
+    assert json.loads(data)["purposes"]["personalization"]["basis"] == "legitimate_interest"
 
 
 def test_scan_finds_what_is_there_and_says_when_it_is_not(say: Say, lake: Path) -> None:
@@ -127,6 +154,12 @@ def test_prefect_never_learns_who(prefect_database: Path, tmp_path: Path) -> Non
     with pytest.raises(BlockedError):
         erase_flow(str(place.landing), str(place.lake))
     draft.unlink()
+    with tombstones.opened(place.lake) as ledger:
+        assert ledger is not None
+        asked = tombstones.receive(ledger, "access", PERSON, datetime(2011, 10, 5, tzinfo=UTC))
+    answered = access_flow(str(place.lake), str(tmp_path / "answers"), str(place.landing), asked)
+    assert answered["requests"][asked]["counts"]["lake/events"] == 1
+    retain_flow(str(place.landing), str(place.lake), "2011-10-31")
     told = erase_flow(str(place.landing), str(place.lake), request)
 
     assert told["requests"] == {request: "done"}
