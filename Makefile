@@ -48,11 +48,12 @@ lock: setup ## renew requirements.lock from pyproject.toml: universal, hashed, w
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra dev \
 		--upgrade pyproject.toml --output-file requirements.lock
 
-deploy: setup ## create the work pool and deploy every flow of prefect.yaml to $$PREFECT_API_URL
+deploy: setup ## create the work pool, deploy every flow of prefect.yaml, and upsert automations, at $$PREFECT_API_URL
 	@for name in PREFECT_API_URL TAILORBIRD_HOME TAILORBIRD_LANDING TAILORBIRD_LAKE; do \
 		[ -n "$${!name}" ] || { echo "make deploy: $$name is not set; see README, On Prefect" >&2; exit 2; }; done
 	$(BIN)/prefect work-pool create tailorbird --type process --overwrite
 	$(BIN)/prefect --no-prompt deploy --all
+	$(BIN)/python -m flows.automations
 
 clean: ## remove everything that these commands made
 	rm -rf $(VENV) $(WORK) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -19,10 +19,12 @@ from zoneinfo import ZoneInfo
 import duckdb
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows.steps import Step, as_task, plainly, timed
 from tasks import (
+    alarms,
     champion,
     contracts,
     features,
@@ -37,6 +39,7 @@ from tasks import (
     quality,
     registry,
     report,
+    shelf,
     sql,
     training,
 )
@@ -44,6 +47,10 @@ from tasks.errors import BlockedError, ConfigurationError, TailorbirdError
 from tasks.ledger import Ingested
 from tasks.report import Summary
 from tasks.settings import Run, load_config, open_run
+
+DRIFT = "tailorbird.drift"
+"""The event that says that a retraining should not wait for its week; `automations` makes it start one."""
+RESOURCE = "tailorbird.lake"
 
 
 @dataclass
@@ -67,6 +74,8 @@ class Night:
     verdicts: Sequence[gates.Verdict] = ()
     status: str = "blocked"
     why: str = ""
+    alarms: dict[str, float] = field(default_factory=dict)
+    """Figures that ask for a retraining; reported, never published."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def open(self) -> closing[duckdb.DuckDBPyConnection]:
@@ -187,6 +196,7 @@ def check_marts(tonight: Night) -> None:
     tonight.checks[-1].raise_for_errors("check marts")
     with tonight.open() as con:
         quality.write(con, tonight.checks)
+        tonight.alarms = alarms.ring(con, tonight.run)
 
 
 def publish(tonight: Night) -> None:
@@ -235,6 +245,7 @@ def _close(tonight: Night, began: float) -> Summary:
         "withheld_because": tonight.withheld_because,
         "checks": quality.summarize([*tonight.judged, *tonight.checks]),
         "champion": tonight.champion,
+        "alarms": tonight.alarms,
         "evaluation": tonight.trained.evaluation if tonight.trained else {},
         "seconds": tonight.seconds,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -282,4 +293,7 @@ def nightly(landing: str, lake: str, as_of: str | None = None, config: str | Non
             create_markdown_artifact(report.as_text(problem.summary), key="nightly", description="blocked")
         raise
     create_markdown_artifact(report.as_text(summary), key="nightly", description=summary["status"])
+    # An earlier day, or one that was known, is no news.
+    if summary["alarms"] and summary["status"] == "published" and shelf.current(run.lake) == summary["publication"]:
+        emit_event(DRIFT, {"prefect.resource.id": RESOURCE}, payload={"as_of": run.label, **summary["alarms"]})
     return summary

@@ -113,11 +113,15 @@ def shift(con: duckdb.DuckDBPyConnection, cut: datetime, column: str, most: floa
         """,
         {"cut": cut},
     ).fetchall()
-    recent, before = {kind: n for kind, n, _ in counts}, {kind: n for kind, _, n in counts}
+    return judged({kind: n for kind, n, _ in counts}, {kind: n for kind, _, n in counts}, most)
+
+
+def judged(recent: Mapping[object, int], before: Mapping[object, int], most: float) -> Figure:
+    """The index of two windows, and whether it is at most `most` and what chance adds; None where one is empty."""
     n, m = sum(recent.values()), sum(before.values())
     if not n or not m:
         return Figure(None, n + m, passed=True)
-    index, chance = stability_index(recent, before), (len(counts) - 1) * (1 / n + 1 / m)
+    index, chance = stability_index(recent, before), (len(recent.keys() | before.keys()) - 1) * (1 / n + 1 / m)
     return Figure(index, n + m, index <= most + chance)
 
 

@@ -75,6 +75,8 @@ def as_text(summary: Summary) -> str:
         if named:
             lines.append(f"  {severity:<12} {_some(named)}")
     lines += _evaluation(summary["evaluation"])
+    if summary.get("alarms"):
+        lines += ["", "retrain soon " + ", ".join(f"{name} {value:.2f}" for name, value in summary["alarms"].items())]
     if summary["tables"]:
         lines += ["", "| table | rows |", "|---|---:|", *(f"| {t} | {n:,} |" for t, n in summary["tables"].items())]
     slowest = sorted(((s, n) for n, s in seconds.items() if n != "total"), reverse=True)[:LISTED]

@@ -123,6 +123,8 @@ class Outcomes(Section):
     window_days: int = Field(ge=1)
     lookback_days: int = Field(ge=1)
     positions: int = Field(ge=1)
+    recent_days: int = Field(ge=1)
+    max_decay: Share
 
 
 class Trending(Section):

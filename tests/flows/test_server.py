@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from flows import automations
 from tests.nights import people, shelf
 
 pytestmark = [pytest.mark.prove, pytest.mark.server]
@@ -137,6 +138,30 @@ def test_a_deployed_backfill_completes(server: Server) -> None:
 
     assert told.returncode == 0, told.stdout[-1000:] + (server.home / "worker.log").read_text()[-3000:]
     assert {name[:10] for name in shelf(server.lake)} >= {"2026-03-29", "2026-03-30"}
+
+
+def test_drift_starts_one_retraining_however_often_it_was_deployed_and_is_said(server: Server) -> None:
+    # Given that the automations are upserted once more than `make deploy` did
+    say = "from prefect.events import emit_event; from flows.nightly import DRIFT, RESOURCE; " \
+        "emit_event(DRIFT, {'prefect.resource.id': RESOURCE})"  # fmt: skip
+    again = [[sys.executable, "-m", "flows.automations"], [sys.executable, "-c", say], [sys.executable, "-c", say]]
+
+    # When two nights say that the world has moved
+    for command in again:
+        subprocess.run(command, cwd=ROOT, env=server.env, check=True, timeout=PATIENCE_SECONDS)
+
+    # Then there is one automation, and it has started one run
+    (automation,) = server.ask("automations/filter")
+    assert automation["name"] == automations.RETRAIN_ON_DRIFT
+    retrain = {"deployments": {"name": {"any_": ["weekly"]}}}
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not (runs := [r for r in server.ask("flow_runs/filter", **retrain) if not r["auto_scheduled"]]):
+        assert time.monotonic() < until, (server.home / "server.log").read_text()[-3000:]
+        time.sleep(1)
+    time.sleep(5)
+    runs = [r for r in server.ask("flow_runs/filter", **retrain) if not r["auto_scheduled"]]
+    assert len(runs) == 1
+    assert runs[0]["parameters"]["lake"] == server.env["TAILORBIRD_LAKE"]
 
 
 def test_prefect_keeps_no_id_of_a_person(server: Server, market: Path) -> None:
