@@ -14,7 +14,7 @@ from typing import Any
 from prefect import flow
 
 from flows.steps import Step, as_task, plainly, timed
-from tasks import access, access_files, erasure, ingest, lake, limits, shelf, tombstones
+from tasks import access, access_files, erasure, exports, ingest, lake, limits, shelf, tombstones
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
@@ -88,7 +88,7 @@ def serve(this: Answering) -> None:
         told = access.gather(con, this.run, this.ledger, name, ids)
         if this.landing:
             told.counts |= access.survey(con, this.run, this.ledger, name, ids, this.room)
-    tombstones.register_export(this.ledger, name, this.folder, this.expires_at)
+    exports.register(this.ledger, name, this.folder, this.expires_at)
     this.files = access_files.write(told, this.run.config, this.folder, this.expires_at)
     this.counts = dict(sorted(told.counts.items()))
     limits.finish(this.ledger, name)

@@ -11,8 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -21,7 +20,7 @@ from prefect import flow
 from flows import nightly, relearn
 from flows.steps import Step, as_task, plainly, timed
 from tasks import contracts as laws
-from tasks import erasure, hiding, ingest, lake, proof, scan, shelf, tombstones, withdrawal
+from tasks import erasure, exports, hiding, ingest, lake, proof, scan, tombstones, withdrawal
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
@@ -87,7 +86,7 @@ def erase(
             chosen = _chosen(ledger, request)
             if not chosen and (dry_run or request or not erasure.late(run)):
                 return _summary("nothing_to_do", began)
-            this = Pass(_as_served(run), room, ledger, chosen, tombstones.tombstones(ledger))
+            this = Pass(hiding.as_served(run), room, ledger, chosen, tombstones.tombstones(ledger))
             status = look(this) if dry_run else serve(this, step)
             _reload(this)
             return _summary(status, began, this)
@@ -114,7 +113,7 @@ def serve(this: Pass, step: Step) -> str:
     if not this.chosen:
         # Late lines of people who are gone already were taken away, and that is all.
         return "tidied"
-    if this.run.config.erase.rebuild == "nightly" and not caught_up(this):
+    if this.run.config.erase.rebuild == "nightly" and not relearn.caught_up(this.run.lake):
         hiding.purge(this.run.lake, this.run.config)
         return "waiting"
     do("relearn", retrain_champion, this, step)
@@ -151,7 +150,7 @@ def take_inventory(this: Pass) -> None:
     for request in this.chosen:
         # Who asked twice is counted under the later request and is the same person.
         mine = [counts.get(r.request, Counter()) for r in this.chosen if r.person == request.person]
-        handed_out = Counter(exports=len(tombstones.exports_of(this.ledger, request.ids)))
+        handed_out = Counter(exports=len(exports.of(this.ledger, request.ids)))
         tombstones.count(this.ledger, request.request, +sum(mine, handed_out))
 
 
@@ -171,11 +170,6 @@ def rewrite(this: Pass) -> None:
         ingest.ingest(con, this.run, this.room)
 
 
-def caught_up(this: Pass) -> bool:
-    """Whether a night has been there since these people were erased."""
-    return not relearn.behind(this.run.lake) and hiding.rebuilt(this.run.lake, this.erased.epoch)
-
-
 def retrain_champion(this: Pass, step: Step) -> None:
     tombstones.begin(this.ledger, this.chosen, "retrained")
     _tidy(this.room)
@@ -193,12 +187,7 @@ def rebuild(this: Pass, step: Step) -> None:
 
 def purge(this: Pass) -> None:
     tombstones.begin(this.ledger, this.chosen, "purged")
-    for export in tombstones.exports_of(this.ledger, this.ids):
-        if export.path.is_dir():
-            shutil.rmtree(export.path)
-        else:
-            export.path.unlink(missing_ok=True)
-        tombstones.close_export(this.ledger, export.path)
+    exports.take_back(this.ledger, this.ids)
     this.waiting = hiding.purge(this.run.lake, this.run.config)
 
 
@@ -257,15 +246,6 @@ def _chosen(ledger: Ledger, request: str | None) -> list[Request]:
     return [
         r for r in known if r.kind == "erase" and r.state not in ("received", "done") and request in (None, r.request)
     ]
-
-
-def _as_served(run: Run) -> Run:
-    """The run of the served publication, so that its rebuild is compared like with like."""
-    here = shelf.current(run.lake)
-    manifest = shelf.read_manifest(run.lake / "publications" / here) if here else None
-    if manifest is None:
-        return run
-    return replace(run, as_of=datetime.fromisoformat(manifest["cut"]), label=manifest["as_of"])
 
 
 def _bury_sessions(this: Pass, found: erasure.Survey) -> bool:

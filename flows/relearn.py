@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows import retrain
 from flows.steps import Step, plainly
-from tasks import registry, tombstones
+from tasks import hiding, registry, tombstones
 from tasks.settings import Run
 
 
@@ -22,6 +22,11 @@ def behind(lake: Path) -> bool:
         if ledger is None or registry.epoch(lake) >= tombstones.tombstones(ledger).epoch:
             return False
         return bool(registry.serving(lake)) and tombstones.taught(ledger, since=registry.epoch(lake))
+
+
+def caught_up(lake: Path) -> bool:
+    """Whether models and current publication are those of a night after the last erasure."""
+    return not behind(lake) and hiding.rebuilt(lake, tombstones.epoch(lake))
 
 
 def relearn(run: Run, room: Path, step: Step = plainly) -> list[str]:
@@ -45,7 +50,7 @@ def relearn(run: Run, room: Path, step: Step = plainly) -> list[str]:
         for version in versions:
             inner = room / version.id
             inner.mkdir()
-            then = replace(run, as_of=version.cut, label=registry.label_of(version.id))
+            then = replace(run, as_of=version.cut, label=version.id.rsplit("-", 1)[0])
             told = retrain.under_lock(then, inner, step, first=True)
             fresh += [told["registered"]] if told["registered"] else []
         registry.serve(run.lake, fresh)

@@ -17,7 +17,19 @@ import duckdb
 from prefect import flow
 
 from flows.steps import Step, as_task, plainly, timed
-from tasks import contracts, hiding, ingest, lake, publication, removal, report, retention, tombstones, withdrawal
+from tasks import (
+    contracts,
+    exports,
+    hiding,
+    ingest,
+    lake,
+    publication,
+    removal,
+    report,
+    retention,
+    tombstones,
+    withdrawal,
+)
 from tasks.errors import ConfigurationError, MissingInputError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
@@ -77,7 +89,7 @@ def retain(run: Run, step: Step = plainly, *, dry_run: bool = False, wait: float
 def close_exports(this: Removing) -> None:
     """What was handed out and is older than it may lie here: its files first, then its entry."""
     with tombstones.opened(this.run.lake) as ledger:
-        for export in tombstones.exports(ledger) if ledger else ():
+        for export in exports.registered(ledger) if ledger else ():
             if export.expires_at > datetime.now(UTC):
                 continue
             this.removed["exports"] = this.removed.get("exports", 0) + 1
@@ -85,7 +97,7 @@ def close_exports(this: Removing) -> None:
                 assert ledger is not None
                 if export.path.is_dir():
                     shutil.rmtree(export.path)
-                tombstones.close_export(ledger, export.path)
+                exports.close(ledger, export.path)
 
 
 def remove_rows(this: Removing) -> None:

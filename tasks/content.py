@@ -17,7 +17,8 @@ import duckdb
 from tasks import serving
 from tasks.contracts import Column, Contract, quote
 from tasks.errors import ConfigurationError
-from tasks.lake import bucket_of, sha256
+from tasks.lake import sha256
+from tasks.owners import bucket_of
 
 # Rows whose text is hashed as one string: bounds memory, and is part of what the content hash is.
 CHUNK_ROWS = 1 << 16

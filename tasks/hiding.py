@@ -12,6 +12,7 @@ import shutil
 import time
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import duckdb
 from tasks import content, contracts, serving, shelf, tombstones
 from tasks.contracts import Column, Contract
 from tasks.lake import bucket_count, connect, sync_folder
-from tasks.settings import Config
+from tasks.settings import Config, Run
 from tasks.tombstones import Tombstones
 
 Counts = dict[str, Counter[str]]
@@ -150,6 +151,15 @@ def _without(
     if not serving.fits(home):
         serving.write(home)
     return new
+
+
+def as_served(run: Run) -> Run:
+    """The run of the current publication, so that its rebuild is compared like with like."""
+    here = shelf.current(run.lake)
+    manifest = shelf.read_manifest(run.lake / "publications" / here) if here else None
+    if manifest is None:
+        return run
+    return replace(run, as_of=datetime.fromisoformat(manifest["cut"]), label=manifest["as_of"])
 
 
 def rebuilt(lake: Path, epoch: int) -> bool:

@@ -16,7 +16,19 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from tasks import cleaning, contracts, lake, landing, ledger, parse, retention, suppression, tombstones
+from tasks import (
+    cleaning,
+    contracts,
+    lake,
+    landing,
+    ledger,
+    owners,
+    parse,
+    retention,
+    suppression,
+    tombstones,
+    verdicts,
+)
 from tasks.contracts import Contract
 from tasks.errors import BlockedError, ConfigurationError
 from tasks.landing import Landed, LandedFile
@@ -137,7 +149,7 @@ def _ingest_table(
             erased = tombstones.bury_late(run.lake, sessions)
             _ingest_table(connection, run, room, contract, stood, erased, report)
             return
-        _classify(connection, run, contract, manifest)
+        verdicts.classify(connection, run, contract, manifest)
         ledger.count(connection, contract, reading.entries)
         stored = _store(connection, run, contract, month)
     accepted = [e for e in manifest.ledger if e["status"] == "accepted"] + reading.entries
@@ -224,103 +236,25 @@ def read(
     return reading, rejected
 
 
-def _classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest) -> None:
-    """Mark the rows of `ingest.clean` that say again, or contradict, what an earlier row of the same key said.
-
-    `append`: the first row of a key wins; the same payload again is a duplicate, another one a conflict. `upsert`: a
-    row that repeats the version before it, or any version of its own landing, is a duplicate. `snapshot`: the latter.
-    """
-    columns = ", ".join(f'"{c.name}"' for c in contract.columns)
-    key = ", ".join(_identity(contract))
-    named = ", ".join(f"{part} AS k{n}" for n, part in enumerate(_identity(contract)))
-    same_key = " AND ".join(f"k{n} IS NOT DISTINCT FROM {part}" for n, part in enumerate(_identity(contract)))
-    _recall(connection, run, contract, manifest)
-    connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.rivals AS WITH voices AS (FROM ingest.past UNION ALL BY NAME "
-        f"SELECT file_no, row, landed_on, {columns} FROM ingest.clean), "
-        f"rivals AS (SELECT {named} FROM voices GROUP BY ALL HAVING count(*) > 1) "
-        f"SELECT * FROM voices WHERE EXISTS (FROM rivals WHERE {same_key})"
-    )
-    order = f"PARTITION BY {key} ORDER BY file_no, row"
-    payload = f"row({columns})"
-    verdict = {
-        "append": f"CASE WHEN row_number() OVER ({order}) = 1 THEN NULL "
-        f"WHEN {payload} IS NOT DISTINCT FROM first_value({payload}) OVER ({order}) THEN 'duplicate' "
-        "ELSE 'conflict' END",
-        # What only repeats is no word: the word before is that of the row before which does not.
-        "upsert": f"CASE WHEN repeats OR {payload} IS NOT DISTINCT FROM "
-        f"lag({payload}) OVER (PARTITION BY repeats, {key} ORDER BY file_no, row) THEN 'duplicate' END",
-        "snapshot": "CASE WHEN repeats THEN 'duplicate' END",
-    }[contract.delivery]
-    connection.execute(
-        f"UPDATE ingest.clean SET verdict = judged.verdict FROM (WITH voices AS (SELECT *, row_number() OVER "
-        f"(PARTITION BY {columns}, landed_on ORDER BY file_no, row) > 1 AS repeats FROM ingest.rivals) "
-        f"SELECT file_no, row, {verdict} AS verdict FROM voices) AS judged "
-        "WHERE clean.file_no = judged.file_no AND clean.row = judged.row"
-    )
-    subject = f'"{contract.subject}"' if contract.subject else "NULL"
-    connection.execute(
-        f"INSERT INTO ingest.quarantined SELECT file_no, row, 'conflict', {subject}, "
-        f"{parse.as_record(contract, 'clean')} FROM ingest.clean WHERE verdict = 'conflict'"
-    )
-
-
-def numbered(contract: Contract) -> str:
+def _numbered(contract: Contract) -> str:
     """SQL for `ingest.clean` with `landed_row`: the row's number in its file among those of the same owner."""
-    same = ", ".join(["file_no", *lake.owner_of(contract)])
+    same = ", ".join(["file_no", *owners.of(contract)])
     return f"SELECT *, row_number() OVER (PARTITION BY {same} ORDER BY row) AS landed_row FROM ingest.clean"
-
-
-def _identity(contract: Contract) -> list[str]:
-    """SQL for what rows must share to say the same again: among the anonymous, the session as well.
-
-    Otherwise the erasure of a visitor could make another visitor's duplicate the first of its kind.
-    """
-    key = [f'"{k}"' for k in contract.key]
-    return [*key, *(part for part in lake.owner_of(contract) if part not in key)]
-
-
-def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest) -> None:
-    """`ingest.past`: what history already says about the keys of `ingest.clean`.
-
-    Of an upsert that is its newest word, and all words of a landing that goes on; of a snapshot, only the latter.
-    """
-    columns = ", ".join(f'"{c.name}"' for c in contract.columns)
-    connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.past AS SELECT file_no, row, landed_on, {columns} FROM ingest.clean LIMIT 0"
-    )
-    ((new,),) = connection.execute("SELECT count(*) FROM ingest.clean").fetchall()
-    stored = [f for f in manifest.files if f.store == "history"]
-    if not new or not stored:
-        return
-    key = ", ".join(f'"{k}"' for k in contract.key)
-    same_key = " AND ".join(f'past."{k}" IS NOT DISTINCT FROM clean."{k}"' for k in contract.key)
-    order = "landed_on, landed_file, landed_row"
-    goes_on = "landed_on IN (SELECT landed_on FROM ingest.clean)"
-    wanted = {"append": "true", "upsert": f"newest OR {goes_on}", "snapshot": goes_on}[contract.delivery]
-    connection.execute(
-        # Numbers below those of the files that are read now, in the order of history.
-        f"INSERT INTO ingest.past SELECT -row_number() OVER (ORDER BY {order} DESC), landed_row, landed_on, {columns} "
-        f"FROM (SELECT *, lead(landed_row) OVER (PARTITION BY {key} ORDER BY {order}) IS NULL AS newest "
-        "FROM read_parquet($paths, hive_partitioning = false) AS past WHERE EXISTS "
-        f"(FROM ingest.clean WHERE {same_key})) WHERE {wanted}",
-        {"paths": lake.verify(run.lake, contract.name, stored)},
-    )
 
 
 def _store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, month: str) -> list[lake.StoredFile]:
     """Write accepted rows to history and faulty ones to quarantine, by the person's bucket and the landing period."""
     buckets = lake.bucket_count(run.lake, run.config)
     period = f"CASE WHEN substr(landing, 1, 7) < '{month}' THEN substr(landing, 1, 7) ELSE landing END AS period"
-    bucket = lake.bucket_of(f'"{contract.subject}"', buckets) if contract.subject else "0"
+    bucket = owners.bucket_of(f'"{contract.subject}"', buckets) if contract.subject else "0"
     connection.execute(
         f"CREATE OR REPLACE TABLE ingest.accepted AS SELECT clean.* EXCLUDE (row), landed_file, {bucket} AS bucket, "
-        f"{period} FROM ({numbered(contract)}) AS clean JOIN ingest.files USING (file_no, landed_on) "
+        f"{period} FROM ({_numbered(contract)}) AS clean JOIN ingest.files USING (file_no, landed_on) "
         "WHERE verdict IS NULL ORDER BY bucket, period"
     )
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.refused AS SELECT quarantined.* EXCLUDE (row), row AS landed_row, landed_on, "
-        f"landed_file, {lake.bucket_of('subject', buckets) if contract.subject else '0'} AS bucket, {period} "
+        f"landed_file, {owners.bucket_of('subject', buckets) if contract.subject else '0'} AS bucket, {period} "
         "FROM ingest.quarantined JOIN ingest.files USING (file_no) ORDER BY bucket, period"
     )
     history = lake.store_rows(connection, run.lake, contract, "history", "ingest.accepted")

@@ -23,19 +23,18 @@ from typing import Any, Literal
 
 import duckdb
 
+from tasks import owners
 from tasks.contracts import Contract
 from tasks.errors import BlockedError, ConfigurationError, ConflictError
 from tasks.settings import Config
 
 Store = Literal["history", "quarantine"]
 
-SESSION = "session_id"
-
 ORIGIN = {"landed_on": "TIMESTAMPTZ", "landed_file": "VARCHAR", "landed_row": "BIGINT"}
 HISTORY_COLUMNS = ORIGIN | {"filled": "VARCHAR[]"}
 """What a row of history carries besides its contract: when it landed, where from, and which columns cleaning filled.
 
-`landed_row` counts from 1 among those readable rows of the landed file that have the same `owner_of`: nobody else's
+`landed_row` counts from 1 among those readable rows of the landed file that have the same owner: nobody else's
 lines, or their erasure, can change it. In quarantine it is the record's number in the landed file.
 """
 
@@ -165,30 +164,6 @@ def bucket_count(lake: Path, config: Config) -> int:
         raise ConfigurationError(f"{file}: is damaged; restore it (it holds the number of buckets)") from None
 
 
-def bucket_of(subject: str, buckets: int) -> str:
-    """SQL for a person's bucket: the first 32 bits of the md5 of the id; anonymous rows have the one after the last.
-
-    md5, because `hash()` is not the same in every DuckDB version.
-    """
-    return (
-        f"CASE WHEN {subject} IS NULL THEN {buckets} "
-        f"ELSE CAST(('0x' || substr(md5({subject}), 1, 8))::BIGINT % {buckets} AS INTEGER) END"
-    )
-
-
-def owner_of(contract: Contract) -> list[str]:
-    """SQL for whose a row is: the person's, or if it is anonymous its session's. Nothing for a table without people."""
-    if not contract.subject:
-        return []
-    sessions = SESSION in {c.name for c in contract.columns}
-    return [f'"{contract.subject}"', *([f'CASE WHEN "{contract.subject}" IS NULL THEN {SESSION} END'] * sessions)]
-
-
-def row_order(contract: Contract) -> str:
-    """SQL for the one order of a table's rows in history."""
-    return ", ".join(["landed_on", "landed_file", *owner_of(contract), "landed_row"])
-
-
 def read_manifest(lake: Path, table: str) -> Manifest:
     file = lake / "history" / table / "manifest.json"
     if not file.is_file():
@@ -249,7 +224,7 @@ def store_rows(
     """Write `source` (the store's columns, `bucket` and `period`), one ordered file per bucket and period."""
     columns, order = [*QUARANTINE_COLUMNS], "landed_on, landed_file, landed_row"
     if store == "history":
-        columns, order = [*(c.name for c in contract.columns), *HISTORY_COLUMNS], row_order(contract)
+        columns, order = [*(c.name for c in contract.columns), *HISTORY_COLUMNS], owners.order(contract)
     groups = connection.execute(
         f"SELECT bucket, period, count(*) FROM {source} GROUP BY ALL ORDER BY ALL", parameters
     ).fetchall()
@@ -317,7 +292,7 @@ def open_table(connection: duckdb.DuckDBPyConnection, lake: Path, contract: Cont
         connection.execute(
             f"INSERT INTO history.{contract.name} BY NAME "
             "SELECT * FROM read_parquet($paths, hive_partitioning = false) "
-            f"WHERE landed_on <= $cut ORDER BY {row_order(contract)}",
+            f"WHERE landed_on <= $cut ORDER BY {owners.order(contract)}",
             {"paths": paths, "cut": cut},
         )
     ((rows,),) = connection.execute(f"SELECT count(*) FROM history.{contract.name}").fetchall()

@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from tasks import contracts, drift, lake
+from tasks import contracts, drift, lake, owners
 from tasks.contracts import Check, Contract, Layer, Severity
 from tasks.errors import BlockedError, ConfigurationError
 from tasks.settings import Config, Run
@@ -260,12 +260,10 @@ def _identity(contract: Contract) -> list[str]:
     """SQL for what no two rows share: the key; of a landing table also whose the row is, and, where versions are kept,
     where it landed.
     """
-    key = [f'"{name}"' for name in contract.key]
-    if contract.layer == "landing":
-        key += [part for part in lake.owner_of(contract) if part not in key]
-        if contract.delivery != "append":
-            key += ["landed_on", "landed_file", "landed_row"]
-    return key
+    if contract.layer != "landing":
+        return [f'"{name}"' for name in contract.key]
+    versions = [] if contract.delivery == "append" else ["landed_on", "landed_file", "landed_row"]
+    return [*owners.identity(contract), *versions]
 
 
 def _expectation(rule: Check) -> Any:

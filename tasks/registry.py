@@ -198,11 +198,6 @@ def stamp(lake: Path, epoch_: int) -> None:
         write_atomically(_home(lake) / "epoch", f"{epoch_}\n".encode())
 
 
-def label_of(version: str) -> str:
-    """The `as_of` of a version, as people write it."""
-    return version.rsplit("-", 1)[0]
-
-
 def models(lake: Path) -> list[Entry]:
     """Every version, oldest data cut first."""
     serves, here = serving(lake), champion(lake)

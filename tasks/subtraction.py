@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import duckdb
 import polars as pl
 
-from tasks import cleaning, lake, suppression
+from tasks import cleaning, lake, owners, suppression
 from tasks.contracts import Contract
 from tasks.lake import Manifest, StoredFile
 from tasks.ledger import COUNTED, Entry
@@ -51,7 +51,7 @@ def account(
     """
     doomed = con.execute("SELECT file_no, list(row ORDER BY row) FROM ingest.suppressed GROUP BY ALL ORDER BY ALL")
     losses = {read[number - 1][0]: Loss(read[number - 1][1], rows) for number, rows in doomed.fetchall()}
-    same = ", ".join(["file_no", *lake.owner_of(contract)])
+    same = ", ".join(["file_no", *owners.of(contract)])
     con.execute(
         f"CREATE OR REPLACE TABLE ingest.theirs AS WITH numbered AS (SELECT *, {_owner(contract)} AS owner, "
         f"row_number() OVER (PARTITION BY {same} ORDER BY row) AS landed_row FROM ingest.clean) "
@@ -220,4 +220,4 @@ def _less(counts: Mapping[str, int], gone: Mapping[str, int]) -> dict[str, int]:
 
 
 def _owner(contract: Contract) -> str:
-    return f"row({', '.join(lake.owner_of(contract))})"
+    return f"row({', '.join(owners.of(contract))})"

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from tasks import lake
+from tasks import lake, owners
 from tasks.contracts import Contract, quote
 from tasks.tombstones import Kind, Tombstone, Tombstones
 
@@ -92,17 +92,17 @@ def find(
             f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {rows} AS r "
             f"JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{column}\" WHERE {dated}"
         )
-    if lake.SESSION in {c.name for c in contract.columns}:
-        anonymous = f'"{contract.subject}" IS NULL AND {lake.SESSION} IS NOT NULL'
+    if owners.SESSION in {c.name for c in contract.columns}:
+        anonymous = f'"{contract.subject}" IS NULL AND {owners.SESSION} IS NOT NULL'
         con.execute(
-            f"INSERT INTO ingest.graves SELECT DISTINCT 'session', {lake.SESSION}, g.erased_at, g.request "
+            f"INSERT INTO ingest.graves SELECT DISTINCT 'session', {owners.SESSION}, g.erased_at, g.request "
             f"FROM {rows} AS r JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{contract.subject}\" "
-            f"WHERE {lake.SESSION} IS NOT NULL AND {dated}"
+            f"WHERE {owners.SESSION} IS NOT NULL AND {dated}"
         )
-        _dig(con, erased, "session", f"SELECT DISTINCT {lake.SESSION} FROM {rows} WHERE {anonymous}", since)
+        _dig(con, erased, "session", f"SELECT DISTINCT {owners.SESSION} FROM {rows} WHERE {anonymous}", since)
         con.execute(
             f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {rows} AS r "
-            f"JOIN ingest.graves AS g ON g.kind = 'session' AND g.id = r.{lake.SESSION} WHERE {anonymous} AND {dated}"
+            f"JOIN ingest.graves AS g ON g.kind = 'session' AND g.id = r.{owners.SESSION} WHERE {anonymous} AND {dated}"
         )
     if faulty:
         _find_faulty(con, contract, erased, faulty, len(people), since)

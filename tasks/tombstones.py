@@ -70,18 +70,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Export:
-    """What was handed out to a person, for as long as it lies here."""
-
-    path: Path
-    """A file or a folder; it goes as a whole."""
-    request: str
-    expires_at: datetime
-    person: str
-    """Keyed hash of the id that the request was about."""
-
-
-@dataclass(frozen=True)
 class Tombstone:
     erased_at: datetime
     """Whatever happened until then is gone; what happens later is another life."""
@@ -151,7 +139,8 @@ def opened(lake: Path, *, create: bool = False) -> Iterator[Ledger | None]:
 
 
 @contextmanager
-def _transaction(ledger: Ledger) -> Iterator[None]:
+def transaction(ledger: Ledger) -> Iterator[None]:
+    """All of it or nothing."""
     ledger.db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -186,7 +175,7 @@ def taught(ledger: Ledger, since: int) -> bool:
 def tombstones(ledger: Ledger) -> Tombstones:
     rows = ledger.db.execute("SELECT * FROM tombstones ORDER BY erased_at, epoch, request").fetchall()
     # Of somebody who asked twice, the later request counts.
-    graves = {r["digest"]: Tombstone(_moment(r["erased_at"]), r["epoch"], r["request"]) for r in rows}
+    graves = {r["digest"]: Tombstone(moment(r["erased_at"]), r["epoch"], r["request"]) for r in rows}
     return Tombstones(max((r["epoch"] for r in rows), default=0), ledger.keys, graves)
 
 
@@ -195,7 +184,7 @@ def receive(
 ) -> str:
     """Enter a request; returns its opaque id. `called` is what others call it: the same name is the same request."""
     request = f"r-{secrets.token_hex(8) if called is None else ledger.keys[-1].digest('request', called)[:16]}"
-    with _transaction(ledger):
+    with transaction(ledger):
         known = ledger.db.execute("SELECT state FROM requests WHERE request = ?", [request]).fetchone()
         if known is None:
             ledger.db.execute(
@@ -223,7 +212,7 @@ def requests(ledger: Ledger) -> list[Request]:
             row["request"],
             row["kind"],
             row["person"],
-            _moment(row["requested_at"]),
+            moment(row["requested_at"]),
             row["state"],
             tuple(s["id"] for s in subjects if s["request"] == row["request"]),
             json.loads(row["inventory"]) if row["inventory"] else None,
@@ -235,7 +224,7 @@ def requests(ledger: Ledger) -> list[Request]:
 
 def begin(ledger: Ledger, chosen: Iterable[Request], state: str) -> None:
     """Write down that a step begins, unless the request has been further already."""
-    with _transaction(ledger):
+    with transaction(ledger):
         for request in chosen:
             row = ledger.db.execute("SELECT state FROM requests WHERE request = ?", [request.request]).fetchone()
             if STATES.index(row["state"]) < STATES.index(state):
@@ -245,7 +234,7 @@ def begin(ledger: Ledger, chosen: Iterable[Request], state: str) -> None:
 def bury(ledger: Ledger, request: str, erased_at: datetime, kind: Kind, ids: Iterable[str]) -> None:
     """A tombstone per id, of a new epoch; those that are there already stay as they are."""
     key = ledger.keys[0]
-    with _transaction(ledger):
+    with transaction(ledger):
         (epoch,) = ledger.db.execute("SELECT coalesce(max(epoch), 0) + 1 FROM tombstones").fetchone()
         for name in sorted(ids):
             ledger.db.execute(
@@ -265,7 +254,7 @@ def bury_late(lake: Path, sessions: Iterable[tuple[str, Tombstone]]) -> Tombston
 
 def name(ledger: Ledger, request: str, ids: Iterable[str]) -> None:
     """Keep, until the request is done, under which ids its person is known."""
-    with _transaction(ledger):
+    with transaction(ledger):
         for one in sorted(ids):
             ledger.db.execute("INSERT OR IGNORE INTO subjects VALUES (?, ?)", [request, one])
 
@@ -283,7 +272,7 @@ def imagine(ledger: Ledger, ids: Mapping[str, Iterable[str]], erased_at: Mapping
 
 def count(ledger: Ledger, request: str, inventory: Mapping[str, int]) -> None:
     """Keep what was found of a request's person, the first time."""
-    with _transaction(ledger):
+    with transaction(ledger):
         ledger.db.execute(
             "UPDATE requests SET inventory = ? WHERE request = ? AND inventory IS NULL",
             [json.dumps(dict(sorted(inventory.items()))), request],
@@ -292,7 +281,7 @@ def count(ledger: Ledger, request: str, inventory: Mapping[str, int]) -> None:
 
 def close(ledger: Ledger, request: str, receipt: Mapping[str, Any]) -> None:
     """The last write of a request: the receipt is there, and the id is not."""
-    with _transaction(ledger):
+    with transaction(ledger):
         ledger.db.execute("DELETE FROM subjects WHERE request = ?", [request])
         ledger.db.execute(
             "UPDATE requests SET state = 'done', receipt = ? WHERE request = ?",
@@ -300,34 +289,6 @@ def close(ledger: Ledger, request: str, receipt: Mapping[str, Any]) -> None:
         )
 
 
-def register_export(ledger: Ledger, request: str, path: Path, expires_at: datetime) -> None:
-    """Remember what is about to be written for a request's person; call it before the first byte is."""
-    with _transaction(ledger):
-        ledger.db.execute(
-            "INSERT OR REPLACE INTO exports VALUES (?, ?, ?)",
-            [str(path.absolute()), request, expires_at.astimezone(UTC).isoformat()],
-        )
-
-
-def exports(ledger: Ledger) -> list[Export]:
-    """What was handed out and is not closed, the first to expire first."""
-    rows = ledger.db.execute(
-        "SELECT path, request, expires_at, person FROM exports JOIN requests USING (request) ORDER BY expires_at, path"
-    ).fetchall()
-    return [Export(Path(r["path"]), r["request"], _moment(r["expires_at"]), r["person"]) for r in rows]
-
-
-def exports_of(ledger: Ledger, ids: Iterable[str]) -> list[Export]:
-    """What was handed out about any of `ids`."""
-    people = {key.digest("user", name) for key in ledger.keys for name in ids}
-    return [export for export in exports(ledger) if export.person in people]
-
-
-def close_export(ledger: Ledger, path: Path) -> None:
-    """Forget an export; its files are gone by now."""
-    with _transaction(ledger):
-        ledger.db.execute("DELETE FROM exports WHERE path = ?", [str(path.absolute())])
-
-
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
+    """An instant, as the ledger writes it."""
     return datetime.fromisoformat(text)

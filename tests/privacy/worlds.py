@@ -133,7 +133,8 @@ def differences(one: Path, other: Path) -> list[str]:
                     found[name] = {key: value for key, value in manifest.items() if key != "epoch"}
                 elif file.name not in ("epoch", "serving.duckdb"):
                     found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
-        found["serves"] = (lake / "models" / "champion").readlink().name if (lake / "models").is_dir() else None
+        link = lake / "models" / "champion"
+        found["serves"] = link.readlink().name if link.is_symlink() else None
         return found
 
     mine, theirs = facts(one), facts(other)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flows import access as answers
-from tasks import access, access_files, erasure, hiding, ingest, lake, tombstones
+from tasks import access, access_files, erasure, exports, hiding, ingest, lake, tombstones
 from tasks.errors import BlockedError, ConfigurationError
 from tests.landings import Place
 from tests.landings import csv as lines
@@ -172,7 +172,7 @@ def test_it_is_for_its_owners_eyes_and_registered_with_an_end(place: Place) -> N
     assert told["files"] == len(list(folder.iterdir()))
     with tombstones.opened(place.lake) as ledger:
         assert ledger is not None
-        (export,) = tombstones.exports(ledger)
+        (export,) = exports.registered(ledger)
     days = place.run("2011-10-31").config.privacy.export_days
     assert (export.path, export.request) == (folder, request)
     assert (export.expires_at - datetime.now(UTC)).days in (days - 1, days)

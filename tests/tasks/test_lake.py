@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks import lake
+from tasks import lake, owners
 from tasks.errors import BlockedError, ConfigurationError, ConflictError
 from tests.landings import Place, csv, event, files_of
 
@@ -135,7 +135,7 @@ def test_a_person_is_in_one_bucket_and_the_anonymous_have_their_own(full: Place)
     folders = {f.parent.name for f in (full.lake / "history/events").rglob("*.parquet")}
     with lake.connect(":memory:", full.run("2011-10-31").config) as connection:
         ((bucket,), (anonymous,)) = connection.execute(
-            f"SELECT {lake.bucket_of('id', 40)} FROM (VALUES ('u3'), (NULL)) AS people(id)"
+            f"SELECT {owners.bucket_of('id', 40)} FROM (VALUES ('u3'), (NULL)) AS people(id)"
         ).fetchall()
     assert f"bucket={bucket:03d}" in folders
     assert anonymous == 40

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows.retain import retain
-from tasks import contracts, ingest, lake, retention, tombstones
+from tasks import contracts, exports, ingest, lake, retention, tombstones
 from tasks.errors import ConfigurationError
 from tests.landings import Place, csv
 from tests.sql.spec import defaults
@@ -135,7 +135,7 @@ def test_an_export_goes_when_its_time_is_over(place: Place) -> None:
             request = tombstones.receive(ledger, "access", "ada", datetime(2011, 10, 1, tzinfo=UTC))
             one.mkdir(parents=True)
             (one / "everything.json").write_text("{}")
-            tombstones.register_export(ledger, request, one, until)
+            exports.register(ledger, request, one, until)
 
     removed = clean(place)
 
@@ -144,7 +144,7 @@ def test_an_export_goes_when_its_time_is_over(place: Place) -> None:
     assert other.is_dir()
     with tombstones.opened(place.lake) as ledger:
         assert ledger is not None
-        assert [e.path for e in tombstones.exports(ledger)] == [other]
+        assert [e.path for e in exports.registered(ledger)] == [other]
 
 
 def test_every_table_of_people_says_how_long_in_a_way_that_can_be_kept() -> None:
