@@ -27,6 +27,7 @@ from tasks import (
     alarms,
     champion,
     contracts,
+    deadlines,
     features,
     gates,
     hiding,
@@ -91,12 +92,11 @@ def night(run: Run, step: Step = plainly, *, wait: float = 0) -> Summary:
         wait: seconds to wait for another run's lock.
 
     Raises:
-        BlockedError: a check, a gate or the ledger stopped it; what was published stays. Its `summary` says how far
-            it came.
+        BlockedError: a check, a gate or the ledger stopped it; what was published stays. Its `summary` says more.
         ConflictError: another run holds the lock.
         MissingInputError: there is no landing folder.
     """
-    from flows import relearn  # it trains as a night does
+    from flows import relearn  # which trains as a night does
 
     with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
         relearn.relearn(run, room, step)
@@ -246,6 +246,7 @@ def _close(tonight: Night, began: float) -> Summary:
         "checks": quality.summarize([*tonight.judged, *tonight.checks]),
         "champion": tonight.champion,
         "alarms": tonight.alarms,
+        "overdue_requests": deadlines.overdue_in(tonight.run.lake),
         "evaluation": tonight.trained.evaluation if tonight.trained else {},
         "seconds": tonight.seconds,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

@@ -61,7 +61,7 @@ def request(
     as_json: Json = False,
 ) -> None:
     """Enter requests, verified by you, and print their opaque ids; or list them."""
-    from tasks import limits, tombstones
+    from tasks import deadlines, limits, tombstones
 
     if not lake.is_dir():
         raise MissingInputError(f"{lake}: no lake here; check --lake")
@@ -85,7 +85,8 @@ def request(
             "kind": r.kind,
             "state": r.state,
             "requested_at": r.requested_at.isoformat(),
-            "days_open": None if r.state == "done" else max(0, (now - r.requested_at).days),
+            "days_open": deadlines.days_open(r, now),
+            "alarm": deadlines.alarm(r, now),
         }
         for r in known
     ]
@@ -95,6 +96,7 @@ def request(
         [
             f"{t['request']}  {t['kind']:<8} {t['state']:<10} {t['requested_at']}"
             + ("" if t["days_open"] is None else f"  open for {t['days_open']} days")
+            + (f"  ALARM: more than {t['alarm']}" if t["alarm"] else "")
             for t in told
         ],
     )

@@ -70,6 +70,8 @@ def as_text(summary: Summary) -> str:
         lines.append(f"withheld     {_top(summary['withheld'])} (people, per purpose)")
     if any(summary["withheld_because"].values()):
         lines.append(f"  of lists     {_top(summary['withheld_because'])} (people, by what they asked for or are)")
+    lines += [f"WARNING      {n} requests of people have been open for {days}; see `tailorbird request --list`"
+              for days, n in summary.get("overdue_requests", {}).items()]  # fmt: skip
     lines.append(f"checks       {checks['ran']} ran, {checks['errors']} errors, {checks['warnings']} warnings")
     for severity, named in checks["failed"].items():
         if named:

@@ -155,9 +155,9 @@ def landed(root: Path, people: list[str]) -> Run:
             "user_id": user,
             "event_type": kind,
             "occurred_at": f"2026-03-{day:02}T10:{n:02}:00Z",
-            "item_id": f"item-{8 if user == PERSON and not n % 3 else (number + n + day) % 8}",
+            "item_id": f"item-{8 if user == PERSON and not n % 3 else (int(user[-2:]) + n + day) % 8}",
         }
-        for number, user in enumerate(people)
+        for user in people
         for day in range(17, 20)
         for n, kind in enumerate(("view", "purchase", "view", "like"))
     ]

@@ -1,0 +1,112 @@
+"""What it costs to be forgotten: one person, then a hundred, against a night and a retraining of the same lake.
+
+    python -m benchmarks.erasure --users 200000 --events 10000000 [--days 60] [--room DIR]
+
+Prints one JSON object: per erasure the seconds to hidden, rewritten and receipt, and which share of history's bytes was
+written anew; next to it what the night and the retraining took in the same process, on the same machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from flows.erase import erase
+from flows.nightly import night
+from flows.retrain import retraining
+from flows.steps import plainly
+from tasks import contracts, lake, sample, tombstones
+from tasks.settings import Run, open_run
+
+ITEMS_PER_EVENT = 1 / 500
+"""A catalogue that grows with the shop."""
+LAST = sample.END
+PEOPLE = (1, 100)
+
+
+def stored(run: Run) -> dict[str, int]:
+    """File of history → bytes."""
+    files = [(c.name, f) for c in contracts.all_of("landing") for f in lake.read_manifest(run.lake, c.name).files]
+    return {str(lake.path_of(run.lake, table, f)): f.bytes for table, f in files if f.store == "history"}
+
+
+def ordinary_people(run: Run, count: int) -> list[str]:
+    """People around the middle by their number of events: neither those who only looked in nor robots."""
+    paths = [path for path in stored(run) if "/history/events/" in path]
+    rows = duckdb.execute(
+        "WITH people AS (SELECT user_id, count(*) AS events FROM read_parquet($paths, hive_partitioning = false) "
+        "WHERE user_id IS NOT NULL GROUP BY ALL) SELECT user_id FROM people "
+        "ORDER BY abs(events - (SELECT median(events) FROM people)), user_id LIMIT $count",
+        {"paths": paths, "count": count},
+    ).fetchall()
+    return [user for (user,) in rows]
+
+
+def forget(run: Run, count: int) -> dict[str, Any]:
+    """Erase so many people; what it took."""
+    with tombstones.opened(run.lake, create=True) as ledger:
+        assert ledger is not None
+        for user in ordinary_people(run, count):
+            tombstones.receive(ledger, "erase", user, datetime.now(UTC))
+    before, began = stored(run), time.perf_counter()
+    until: dict[str, float] = {}
+
+    def watched(name: str, do: Callable[..., None], *given: Any) -> None:
+        plainly(name, do, *given)
+        until.setdefault(name, round(time.perf_counter() - began, 2))
+
+    told = erase(run, watched)
+    written = [path for path in before if path not in stored(run)]
+    return {
+        "people": count,
+        "status": told["status"],
+        "seconds_to": {"hidden": until["hide"], "rewritten": until["rewrite"], "receipt": until.get("receipts")},
+        "seconds": told["seconds"],
+        "history_bytes": sum(before.values()),
+        "share_rewritten": round(sum(before[path] for path in written) / sum(before.values()), 4),
+    }
+
+
+def measure(room: Path, users: int, events: int, days: int) -> dict[str, Any]:
+    """All of it in one process, one after the other."""
+    landing = room / "landing"
+    sample.make(landing, users=users, items=max(200, int(events * ITEMS_PER_EVENT)), events=events, days=days, seed=1)
+    run = open_run(landing=str(landing), lake=room / "lake", as_of=LAST)
+    # Nobody reads this lake: there is no reader to wait for.
+    settings = run.config.lake.model_copy(update={"grace_seconds": 0.0})
+    run = Run(run.as_of, run.label, run.landing, run.lake, run.config.model_copy(update={"lake": settings}))
+    took = {}
+    for name, do in (("first night, with ingest", night), ("retrain", retraining), ("night", night)):
+        began = time.perf_counter()
+        do(run)
+        took[name] = round(time.perf_counter() - began, 2)
+    base = took["retrain"] + took["night"]
+    erased = [forget(run, count) for count in PEOPLE]
+    for one in erased:
+        one["against_retrain_and_night"] = round(one["seconds"]["total"] / base, 2)
+    return {"users": users, "events": events, "days": days, "seconds": took, "erasures": erased}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=5_000)
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--room", type=Path, help="an empty folder; by default a temporary one")
+    given = parser.parse_args()
+    room = nullcontext(str(given.room)) if given.room else tempfile.TemporaryDirectory(prefix="tailorbird-")
+    with room as folder:
+        print(json.dumps(measure(Path(folder), given.users, given.events, given.days), indent=1))
+
+
+if __name__ == "__main__":
+    main()
