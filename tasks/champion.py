@@ -29,7 +29,7 @@ def recipe(config: Config, version: Version) -> Config:
 
 
 def load(con: duckdb.DuckDBPyConnection, run: Run, version: Version) -> Trained:
-    """The version, folded onto everything that has happened up to the run; writes the two marts of figures.
+    """The version, folded onto everything that has happened up to the run; writes the marts of a model.
 
     What is counted in closed form is counted again tonight: exactly what a full fit would hold. What was learned step
     by step, item factors and how families are mixed, is the version's. People are scored from tonight's history; items

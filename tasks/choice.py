@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, lessons
+from tasks import blend, lessons, reliability
 from tasks import ranker as ranking
 from tasks.ranker import Ranker, Seen
 from tasks.recommenders import Floats
@@ -36,6 +36,8 @@ class Learned:
     """Of the ranker: why it makes the lists, or does not."""
     chosen: str = "blend"
     """ranker, blend, or a family's name."""
+    reliability: Sequence[reliability.Row] = ()
+    """Of the ranker, on the first window that it had not seen."""
 
 
 def untaught(families: blend.Families, policies: Iterable[Repeats]) -> dict[Repeats, Learned]:
@@ -67,7 +69,9 @@ def learn(
         views = [[of[policy] for of in seen] for policy in policies]
         steps = list(pool.map(lambda given: _steps(given[0], names, signal, given[1], config, ranked),
                               zip(views, policies, strict=True)))  # fmt: skip
-    before = {p: replace(a, weights=_spread(a.weights, names, windows[-1].families.names))
+    last = {p: reliability.judge(a.ranker, of[-1], a.weights, names, p) if a.ranker else []
+            for p, of, (a, _) in zip(policies, views, steps, strict=True)}  # fmt: skip
+    before = {p: replace(a, reliability=last[p], weights=_spread(a.weights, names, windows[-1].families.names))
               for p, (a, _) in zip(policies, steps, strict=True)}  # fmt: skip
     now = {p: replace(b, weights=_spread(b.weights, names, families.names))
            for p, (_, b) in zip(policies, steps, strict=True)}  # fmt: skip

@@ -192,18 +192,33 @@ def calibrate(
     """`ranker` with the maps that make `teacher` right on a window after those that taught it."""
     from sklearn.isotonic import IsotonicRegression
 
-    block = later.block.take(np.flatnonzero(later.drawn))
-    known = later.candidates.take(later.drawn)
+    block, known, outcomes = _drawn(later)
     table = _table(describe(block, known, weights, names, repeats), teacher.columns)
     forests = dict(ranker.forests)
     for signal in ranker.forests.keys() & teacher.forests.keys():
-        happened = later.happened[signal][later.drawn][:, : known.valid.shape[1]][known.valid]
+        happened = outcomes[signal]
         if not len(table) or not happened.any():
             continue
         found = IsotonicRegression(out_of_bounds="clip").fit(teacher.forests[signal].raw(table), happened)
         knots = np.array([found.X_thresholds_, found.y_thresholds_], dtype=np.float64)
         forests[signal] = Forest(forests[signal].trees, forests[signal].base, knots)
     return replace(ranker, forests=forests)
+
+
+def candidate_chances(
+    ranker: Ranker, later: Seen, weights: NDArray[np.float64], names: Sequence[str], repeats: Repeats
+) -> tuple[Ints, dict[str, Floats], dict[str, Flags]]:
+    """Of each candidate of the drawn people: whose it is, its calibrated chance by signal, and whether it happened."""
+    block, known, outcomes = _drawn(later)
+    _, chances = ranker.probabilities(describe(block, known, weights, names, repeats))
+    return np.nonzero(known.valid)[0], chances, outcomes
+
+
+def _drawn(later: Seen) -> tuple[Interactions, Candidates, dict[str, Flags]]:
+    """The people drawn whatever they did, their candidates, and of each valid one what happened."""
+    known = later.candidates.take(later.drawn)
+    happened = {signal: of[later.drawn][known.valid] for signal, of in later.happened.items()}
+    return later.block.take(np.flatnonzero(later.drawn)), known, happened
 
 
 def rank(

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import accuracy, blend, choice, evaluation, features, lessons, model_runs, outcomes
+from tasks import accuracy, blend, choice, evaluation, features, lessons, model_runs, outcomes, reliability
 from tasks.accuracy import Figures
 from tasks.ranker import Ranker
 from tasks.recommenders import Catalogue, Interactions, TooLittleDataError, interactions
@@ -27,7 +27,7 @@ from tasks.settings import Config, Repeats, Run
 NEEDED = ("user_item", "item_popularity", "item_attributes")
 """Feature tables that families read."""
 
-FORMAT = 2
+FORMAT = 3
 """Of a saved model; another one is refused."""
 
 Weights = dict[Repeats, NDArray[np.float64]]
@@ -54,10 +54,12 @@ class Trained:
     """The people of `measured`, in its order."""
     rankers: Mapping[Repeats, Ranker] = field(default_factory=dict)
     """By repeat policy; under one without, the blend makes the lists."""
+    reliability: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=reliability.SCHEMA))
+    """marts.model_reliability."""
 
 
 def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> Trained:
-    """Evaluate on the last days before the cut, then learn from everything; writes the two marts of figures.
+    """Evaluate on the last days before the cut, then learn from everything; writes the marts of a model.
 
     Weights are learned on the validation window and reported on the test window, by families that know nothing of
     either. What is published is refitted up to the cut, and its weights are learned on both windows: the newest season
@@ -69,7 +71,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> 
         ranked: learn a ranker, too, from more and earlier windows: minutes instead of seconds.
 
     Returns:
-        The models; `marts.model_runs` and `marts.model_evaluation` are written.
+        The models; its three marts are written: see `record`.
     """
     with threadpool_limits(1, user_api="blas"):
         config = run.config
@@ -82,7 +84,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> 
             families, *earlier = pool.map(blend.fit, [history, *(known for known, _ in past)], repeat(config))
         seen = [lessons.Window(of, *world) for of, world in zip(earlier, past, strict=True)]
         signal = evaluation.main_signal(seen[-2].happened, config) if seen else None
-        learned = choice.untaught(families, policies)
+        before = learned = choice.untaught(families, policies)
         measured: dict[tuple[str, str], Figures] = {}
         tested: tuple[str, ...] = ()
         if seen:
@@ -101,6 +103,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> 
             )
             tested = tuple(test.history.people[row] for row in people)
         weights = {policy: of.weights for policy, of in learned.items()}
+        believed = reliability.table({p: of.reliability for p, of in before.items()}, config)
         shown = _shown(seen[-1].history.catalogue) if seen else 0
         figures = accuracy.table(measured, shown, config)
         own = outcomes.own_lists_share(con, run.as_of, config.outcomes.window_days)
@@ -108,7 +111,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> 
         version = _version(run, families, weights, learned)
         told = model_runs.summary(runs, figures, windows, signal)
         rankers = {policy: of.ranker for policy, of in learned.items() if of.ranker}
-        trained = Trained(history, families, weights, version, told, runs, figures, measured, tested, rankers)
+        trained = Trained(history, families, weights, version, told, runs, figures, measured, tested, rankers, believed)
     record(con, trained)
     return trained
 
@@ -118,10 +121,11 @@ def _shown(catalogue: Catalogue) -> int:
 
 
 def record(con: duckdb.DuckDBPyConnection, trained: Trained) -> None:
-    """Write `marts.model_runs` and `marts.model_evaluation`: what was learned when the model was trained, and which."""
+    """Write the marts of a model: what was learned when it was trained, how good it was, and which it is."""
     version = pl.lit(trained.model_version).alias("model_version")
     write(con, "model_runs", trained.runs.with_columns(version))
     write(con, "model_evaluation", trained.figures.with_columns(version))
+    write(con, "model_reliability", trained.reliability.with_columns(version))
 
 
 def save(trained: Trained, folder: Path) -> None:
@@ -144,6 +148,7 @@ def save(trained: Trained, folder: Path) -> None:
         "evaluation": trained.evaluation,
         "runs": trained.runs.to_dict(as_series=False),
         "figures": trained.figures.to_dict(as_series=False),
+        "reliability": trained.reliability.to_dict(as_series=False),
     }
     (folder / "trained.json").write_text(json.dumps(facts, sort_keys=True), encoding="utf-8")
 
@@ -182,6 +187,7 @@ def load(folder: Path, history: Interactions, config: Config) -> Trained:
         evaluation=facts["evaluation"],
         runs=pl.DataFrame(facts["runs"], schema=model_runs.SCHEMA),
         figures=pl.DataFrame(facts["figures"], schema=accuracy.SCHEMA),
+        reliability=pl.DataFrame(facts["reliability"], schema=reliability.SCHEMA),
         rankers={policy: Ranker.load(folder / f"ranker-{policy}.npz") for policy in facts["rankers"]},
     )
 
