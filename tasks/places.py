@@ -33,8 +33,9 @@ OTHERS = (
     Entry("lake/files", "none", "operation", "with the lake", "holds the number of buckets", "scan"),
     Entry("lake/history", "none", "audit", "with the lake", "holds counts and digests", "scan of table manifests"),
     Entry(
-        "lake/models", "none", "personalization", "until pruned", "holds no row of anybody; what serves is trained anew "
-        "without the person, of what serves no more the receipt says so", "counterfactual, byte for byte; scan of arrays",
+        "lake/models", "none", "personalization", "until pruned", "holds no row of anybody; what serves is trained "
+        "anew without the person, of what serves no more the receipt says so",
+        "counterfactual, byte for byte; scan of arrays",
     ),
     Entry("lake/runs", "none", "operation", "400 runs", "holds counts, names of files and of checks", "scan"),
     Entry(
