@@ -158,7 +158,7 @@ def test_the_page_says_which_settings_apply(place: Place) -> None:
 
     page = (place.root / "answers" / request / "index.html").read_text()
     assert "0.5 of 1" in page
-    assert "1095 days" in page
+    assert "3650 days" in page
 
 
 def test_it_is_for_its_owners_eyes_and_registered_with_an_end(place: Place) -> None:
