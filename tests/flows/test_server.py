@@ -103,9 +103,15 @@ def server(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def test_make_deploy_deploys_what_readme_says(server: Server) -> None:
-    deployments = {d["name"]: d for d in server.ask("deployments/filter")}
+    deployments = {d["entrypoint"]: d for d in server.ask("deployments/filter")}
 
-    assert deployments.keys() == {"production", "weekly", "daily", "manual"}
+    assert {entry.partition(":")[0]: d["name"] for entry, d in deployments.items()} == {
+        "flows/nightly.py": "production",
+        "flows/retrain.py": "weekly",
+        "flows/erase.py": "daily",
+        "flows/retain.py": "daily",
+        "flows/backfill.py": "manual",
+    }
     for deployment in deployments.values():
         assert deployment["parameters"]["landing"] == server.env["TAILORBIRD_LANDING"]
         assert deployment["parameters"]["lake"] == server.env["TAILORBIRD_LAKE"]
@@ -113,7 +119,7 @@ def test_make_deploy_deploys_what_readme_says(server: Server) -> None:
         assert deployment["work_pool_name"] == "tailorbird"
         (step,) = deployment["pull_steps"]
         assert step["prefect.deployments.steps.set_working_directory"] == {"directory": str(ROOT)}
-    (schedule,) = deployments["production"]["schedules"]
+    (schedule,) = deployments["flows/nightly.py:nightly"]["schedules"]
     assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("30 2 * * *", "Etc/UTC")
 
 
