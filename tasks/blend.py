@@ -22,10 +22,30 @@ from tasks.recommenders.item_item import ItemItem
 from tasks.recommenders.popular import Popular
 from tasks.recommenders.repeat import Repeat
 from tasks.recommenders.trending import Trending
+from tasks.recommenders.trending_near import TrendingNear
 from tasks.settings import Config, Repeats
 
-FAMILIES: tuple[type[Recommender], ...] = (Trending, Popular, Repeat, ItemItem, GraphFilter, Ease, Als, Content)
-FITTED_NIGHTLY: tuple[type[Recommender], ...] = (Trending, Popular, Repeat, ItemItem, GraphFilter, Ease, Content)
+FAMILIES: tuple[type[Recommender], ...] = (
+    Trending,
+    TrendingNear,
+    Popular,
+    Repeat,
+    ItemItem,
+    GraphFilter,
+    Ease,
+    Als,
+    Content,
+)
+FITTED_NIGHTLY: tuple[type[Recommender], ...] = (
+    Trending,
+    TrendingNear,
+    Popular,
+    Repeat,
+    ItemItem,
+    GraphFilter,
+    Ease,
+    Content,
+)
 """Counted in closed form, so that a fit to tonight is what folding in every event since the training would give. Ten
 days after a training, on Online Retail and its real future, NDCG@10 of new items was .115 with item-item and the graph
 as they were, .132 so; .139 had ALS been fitted again, too, which waits for the next training."""

@@ -170,8 +170,19 @@ class Als(Section):
 
 
 class Content(Section):
+    half_life_days: float = Field(gt=0)
     dimensions: int = Field(ge=2)
     max_terms: int = Field(ge=2)
+
+
+class Profile(Section):
+    traits: tuple[Literal["country", "age_band", "gender", "language", "income_band"], ...]
+    recent_days: float = Field(gt=0)
+    prior_people: float = Field(gt=0)
+
+
+class TrendingNear(Section):
+    prior: float = Field(gt=0)
 
 
 class Recommenders(Section):
@@ -182,6 +193,8 @@ class Recommenders(Section):
     ease: Ease
     als: Als
     content: Content
+    profile: Profile
+    trending_near: TrendingNear
 
 
 class Retraining(Section):

@@ -78,7 +78,11 @@ def test_an_item_with_few_people_is_brought_to_others_by_content_alone() -> None
         for item in ("cup", "jar", *(("pot",) if who == "ann" else ()))
         for day in (20, 25)
     )
-    there = world(events, "item_id | title\ncup | red cup\njar | red jar\npot | red pot\nlid | red lid", settings(5))
+    there = world(
+        events,
+        "item_id | title\ncup | red cup\njar | red jar\npot | red pot\nlid | blue lid\nfan | blue fan",
+        settings(5),
+    )
     families = blend.fit(there, settings(5))
     pot, ann = there.catalogue.ids.index("pot"), there.people.index("ann")
 

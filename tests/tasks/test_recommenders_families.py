@@ -16,9 +16,11 @@ from tasks.recommenders.ease import Ease
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.interactions import load
 from tasks.recommenders.item_item import ItemItem
+from tasks.recommenders.profile import Profile
 from tasks.recommenders.repeat import Repeat
 from tasks.recommenders.trending import Trending
-from tests.tasks.worlds import market, settings, shuffle, world
+from tasks.recommenders.trending_near import TrendingNear
+from tests.tasks.worlds import market, night_of, settings, shuffle, world
 
 ITEMS = """
 item_id | title         | sensitive
@@ -229,7 +231,7 @@ def test_graph_filter_passes_the_broadest_taste() -> None:
 
 
 def test_ease_explains_an_item_by_the_others() -> None:
-    # Two people of weight w with cup and jar: XᵀX + λI = ((2w² + λ, 2w²), (2w², 2w² + λ)), whose inverse has the entries
+    # Two people of weight w with both: XᵀX + λI = ((2w² + λ, 2w²), (2w², 2w² + λ)), whose inverse has the entries
     # (2w² + λ) / d and −2w² / d. So B = 2w² / (2w² + λ), and nobody has B of an item with itself.
     there = world(
         """
@@ -317,3 +319,83 @@ def test_a_sensitive_item_in_the_history_changes_no_score(history: Interactions)
         assert family.fit(hiding, settings()).score(hiding).tobytes() == (
             family.fit(without, settings()).score(without).tobytes()
         ), family.name
+
+
+def test_dislikes_count_against_what_reads_alike_and_common_words_tell_nothing_apart() -> None:
+    there = world(
+        """
+        user_id | item_id | event_type | occurred_at
+        ann     | cup     | purchase   | 2026-02-28 00:00:00+00
+        ann     | pot     | dislike    | 2026-02-28 00:00:00+00
+        bob     | cup     | purchase   | 2026-02-28 00:00:00+00
+        """,
+        "item_id | title\ncup | a thing red\njar | a thing red\npot | a thing blue\npan | a thing blue\n",
+    )
+
+    scores = Content.fit(there, settings()).score(there)
+
+    assert cell(there, scores, "bob", "jar") == pytest.approx(1)
+    assert cell(there, scores, "bob", "pan") == cell(there, scores, "ann", "pan") == 0
+
+
+def test_trending_near_lifts_the_categories_that_a_person_is_at_home_in() -> None:
+    # Four purchases of the last week, all in one window of 7 days: cup 2 of 2, jar 1, pot 1 of the highest 2.
+    there = world(
+        """
+        user_id | item_id | event_type | occurred_at
+        ann     | cup     | purchase   | 2026-03-01 00:00:00+00
+        bob     | cup     | purchase   | 2026-03-01 00:00:00+00
+        bob     | jar     | purchase   | 2026-03-01 00:00:00+00
+        cem     | pot     | purchase   | 2026-03-01 00:00:00+00
+        """.replace("2026-03-01 00", "2026-02-28 23"),
+        "item_id | title | category\ncup | cup | red\njar | jar | red\npot | pot | blue\n",
+    )
+    config = settings()
+
+    model = TrendingNear.fit(there, config)
+    scores = model.score(there)
+
+    # Strengths 1, 1/2, 1/2: red is 3/4 of what trends, blue 1/4. Ann's one purchase w is red, m is 2.
+    w = float(there.weight[0])
+    red, blue = (w + 2 * 0.75) / ((w + 2) * 0.75), 2 * 0.25 / ((w + 2) * 0.25)
+    assert config.recommenders.trending_near.prior == 2
+    assert cell(there, scores, "ann", "cup") == pytest.approx(red, rel=1e-5)
+    assert cell(there, scores, "ann", "jar") == pytest.approx(red / 2, rel=1e-5)
+    assert cell(there, scores, "ann", "pot") == pytest.approx(blue / 2, rel=1e-5)
+
+
+def test_a_profile_is_what_people_like_them_choose_shrunk_towards_everybody() -> None:
+    # Six people: four of DE, three of whom had the cup; two of FR, too few to be told apart.
+    night = night_of(
+        "user_id | item_id | event_type | occurred_at\n" + "\n".join(
+            f"{who} | {item} | purchase | 2026-02-20 00:00:00+00"
+            for who, item in (("d1", "cup"), ("d2", "cup"), ("d3", "cup"), ("d4", "pot"), ("f1", "pot"), ("f2", "pot"))
+        ),
+        ITEMS, settings(3),
+    )  # fmt: skip
+    homes = "\n".join(f"{who} | {'DE' if who[0] == 'd' else 'FR'}" for who in ("d1", "d2", "d3", "d4", "f1", "f2"))
+    night.given("staging.users", "user_id | country\n" + homes)
+    there = load(night.con, night.run.as_of, 90.0)
+    night.con.close()
+    config = settings(3)
+
+    model = Profile.fit(there, config)
+    scores = model.score(there)
+
+    # Half of all had the cup. Of DE 3 of 4 did, and 100 people more like everybody: (3 + 50) / 104. One of DE had the
+    # pot, which is nobody's business. FR is two people, and whoever told nothing that counts gets no opinion.
+    assert model.groups == ("country=DE",)
+    assert cell(there, scores, "d1", "cup") == pytest.approx(53 / 104, rel=1e-5)
+    assert cell(there, scores, "d1", "pot") == pytest.approx(0.5, rel=1e-5)
+    assert cell(there, scores, "f1", "cup") == 0
+    assert model.align(np.array([0, -1])).score(there).shape == (6, 2)
+
+
+def test_a_profile_is_the_same_on_disk(tmp_path: Path) -> None:
+    groups = ("age_band=25-34", "country=DE")
+    model = Profile(groups, np.arange(9, dtype=np.float32).reshape(3, 3))
+
+    model.save(tmp_path / "profile.npz")
+    again = Profile.load(tmp_path / "profile.npz")
+
+    assert (again.groups, again.share.tolist()) == (groups, model.share.tolist())
