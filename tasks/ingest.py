@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -25,6 +26,7 @@ from tasks import (
     owners,
     parse,
     retention,
+    subtraction,
     suppression,
     tombstones,
     verdicts,
@@ -39,6 +41,7 @@ from tasks.report import track
 from tasks.settings import Run
 from tasks.tombstones import Tombstones
 
+HELD = "it held people who were erased"
 # Rows taken through the cleaning SQL at once: bounds the scratch space, never changes a result.
 BATCH_ROWS = 2_000_000
 RULES = "2"
@@ -120,6 +123,13 @@ def _ingest_table(
     cut = max([run.as_of, *(ledger.order_of(e, zone)[0] for e in taken.values())])
     stood = manifest
     why = _reason_to_redo(now, manifest, found, taken) or _erased_since(connection, run, contract, manifest, erased)
+    forgotten = None
+    if erased and why == HELD and set(taken) - _there(run, contract, cut):
+        # Landed files are gone, as when an old lake is restored: of these people goes what is stored, as it is.
+        forgotten = subtraction.subtract(connection, run, contract, manifest, erased, {}, {})
+    if forgotten:
+        lake.commit_manifest(run.lake, contract.name, forgotten)
+        stood, manifest, why = forgotten, forgotten, None
     new = [f for f in found.files if f.path not in taken]
     reading, rejected = _Reading(contract), list[Entry]()
     if why is None:
@@ -130,7 +140,7 @@ def _ingest_table(
     if why is not None:
         report.re_ingested[contract.name] = why
         found = landing.find(run.landing, contract.name, zone, cut)
-        gone = sorted(set(taken) - {f.path for f in found.files})
+        gone = sorted(set(taken) - _there(run, contract, cut))
         if gone:
             raise BlockedError(
                 f"{contract.name}: history must be rebuilt ({why}), but {len(gone)} landed files are gone, the first "
@@ -161,6 +171,11 @@ def _ingest_table(
     if fresh != manifest:
         lake.commit_manifest(run.lake, contract.name, fresh)
     ledger.add_up(report, reading.entries, rejected)
+
+
+def _there(run: Run, contract: Contract, cut: datetime) -> set[str]:
+    """The landed files of a table."""
+    return {f.path for f in landing.find(run.landing, contract.name, ZoneInfo(run.config.run.timezone), cut).files}
 
 
 def law(contract: Contract, run: Run) -> str:
@@ -201,11 +216,7 @@ def _erased_since(
         )
     if erased is None or manifest.epoch == epoch:
         return None
-    return (
-        "it held people who were erased"
-        if suppression.remains(connection, run.lake, contract, manifest, erased)
-        else None
-    )
+    return HELD if suppression.remains(connection, run.lake, contract, manifest, erased) else None
 
 
 def read(

@@ -165,3 +165,20 @@ def test_where_landed_files_are_gone_history_still_loses_the_person(place: Place
     for e in entries:
         assert e["rows_in"] == e["accepted"] + e["quarantined"] + e["duplicates"] + e["suppressed"]
         assert (e["suppressed"] > 0) == (DAYS[0] in e["file"])
+
+
+def test_a_restored_lake_forgets_them_even_where_landed_files_are_gone(place: Place) -> None:
+    backup = place.root / "backup"
+    shutil.copytree(place.lake, backup)
+    ask(place)
+    erase(place.run("2011-10-31"))
+    for store in ("history", "quarantine"):
+        shutil.rmtree(place.lake / store)
+        shutil.copytree(backup / store, place.lake / store)
+    shutil.rmtree(place.landing)
+
+    place.ingest()
+
+    assert place.history(columns="user_id")
+    assert (PERSON,) not in [*place.history(columns="user_id"), *place.history("users", columns="user_id")]
+    assert place.ingest().re_ingested == {}
