@@ -54,7 +54,10 @@ def relearn(run: Run, room: Path, step: Step = plainly) -> list[str]:
             told = retrain.under_lock(then, inner, step, first=True)
             fresh += [told["registered"]] if told["registered"] else []
         registry.serve(run.lake, fresh)
-        for name in set(before) - set(fresh):
+        # By their cut, too: a pass that was killed right here no longer serves what it has to throw away.
+        cuts = {version.cut.isoformat() for version in versions}
+        known = [entry.version for entry in registry.models(run.lake) if entry.version in before or entry.cut in cuts]
+        for name in set(known) - set(fresh):
             registry.discard(run.lake, name)
     registry.stamp(run.lake, tombstones.epoch(run.lake))
     return registry.serving(run.lake)
