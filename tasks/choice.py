@@ -13,13 +13,9 @@ from threadpoolctl import threadpool_limits
 from tasks import blend, lessons, reliability
 from tasks import ranker as ranking
 from tasks.ranker import Ranker, Seen
-from tasks.recommenders import Floats
 from tasks.settings import Config, Repeats
 
 Numbers = NDArray[np.float64]
-
-BLEND_SHARES = (0.0, 0.25, 0.5, 1.0)
-"""Tried beside the ranker's score, on a window that it had not seen."""
 
 MARGIN = 2.0
 """Standard errors of the paired difference by which something simpler must be better: less is the luck of the draw."""
@@ -88,9 +84,8 @@ def _steps(
     for last in range(max(1, len(views) - 2), len(views) + 1):
         learned = _taught(views[:last], names, signal, policy, config, ranked)
         if teacher is not None:
-            share, gains = _gains(teacher, views[last - 1], names, signal, policy)
-            judged.append(gains)
-            learned = _calibrated(learned, teacher, share, views[last - 1], names, policy)
+            judged.append(_gains(teacher, views[last - 1], names, signal, policy))
+            learned = _calibrated(learned, teacher, views[last - 1], names, policy)
         steps.append(_chosen(learned, judged, names, config))
         teacher = learned
     return steps[-2], steps[-1]
@@ -111,42 +106,34 @@ def _taught(
     return Learned(weights, ranker, "" if ranker else lack)
 
 
-def _calibrated(
-    learned: Learned, teacher: Learned, share: float, later: Seen, names: Sequence[str], policy: Repeats
-) -> Learned:
+def _calibrated(learned: Learned, teacher: Learned, later: Seen, names: Sequence[str], policy: Repeats) -> Learned:
     if learned.ranker is None or teacher.ranker is None:
         return learned
     found = ranking.calibrate(learned.ranker, teacher.ranker, later, teacher.weights, names, policy)
-    return replace(learned, ranker=replace(found, blend_share=share))
+    return replace(learned, ranker=found)
 
 
 def _gains(
     learned: Learned, later: Seen, names: Sequence[str], signal: str | None, policy: Repeats
-) -> tuple[float, dict[str, Numbers]]:
-    """The share of the blend beside the ranker that was best on a later window; and what each was worth there.
-
-    Worth is NDCG per person with a truth: of the ranker with that share, the blend, and each family alone.
-    """
+) -> dict[str, Numbers]:
+    """NDCG per person with a truth on a later window: ranker, blend, and each family alone."""
     if signal is None:
-        return 0.0, {}
+        return {}
     taught = later.truths[signal] > 0
     known, truths = later.candidates.take(taught), later.truths[signal][taught]
     happened = later.happened[signal][taught]
     mixed = blend.mix(known.scores, learned.weights, known.valid)
-
-    def worth(scores: Floats) -> Numbers:
+    contenders = {"blend": mixed, **dict(zip(names, known.scores, strict=True))}
+    if learned.ranker is not None:
+        block = later.block.take(np.flatnonzero(taught))
+        scores, _ = ranking.rank(learned.ranker, block, known, mixed, names, learned.weights, policy)
+        contenders = {"ranker": scores, **contenders}
+    gains = {}
+    for name, scores in contenders.items():
         _, listed, places = known.listed(scores, blend.LEARNED_K)
-        return blend.ndcg(np.take_along_axis(happened, places, axis=1) & listed, truths, blend.LEARNED_K)
-
-    gains = {name: worth(scores) for name, scores in zip(("blend", *names), (mixed, *known.scores), strict=True)}
-    if learned.ranker is None:
-        return 0.0, gains
-    block, alone = later.block.take(np.flatnonzero(taught)), replace(learned.ranker, blend_share=0.0)
-    scores, _ = ranking.rank(alone, block, known, mixed, names, learned.weights, policy)
-    shares = {share: worth(ranking.beside(scores, mixed, share) * (mixed > 0)) for share in BLEND_SHARES}
-    # Rounded: the last bits of a sum decide nothing.
-    best = max(BLEND_SHARES, key=lambda share: round(float(shares[share].mean()), 9) if len(truths) else 0.0)
-    return best, {"ranker": shares[best], **gains}
+        hits = np.take_along_axis(happened, places, axis=1) & listed
+        gains[name] = blend.ndcg(hits, truths, blend.LEARNED_K)
+    return gains
 
 
 def _chosen(learned: Learned, judged: Sequence[Mapping[str, Numbers]], names: Sequence[str], config: Config) -> Learned:

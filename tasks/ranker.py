@@ -172,11 +172,10 @@ def fit(
             float(model._baseline_prediction[0, 0]) + np.log(settings.negatives),
             np.array([[0.0, 1.0], [0.0, 1.0]]),
         )
-    return (
-        Ranker(columns, forests, {s: share for s, share in settings.objective.items() if s in forests})
-        if forests
-        else None
-    )
+    if not forests:
+        return None
+    objective = {signal: share for signal, share in settings.objective.items() if signal in forests}
+    return Ranker(columns, forests, objective, settings.blend_share)
 
 
 def _beyond(taught: Flags, most: int) -> Ints:

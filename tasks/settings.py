@@ -214,6 +214,7 @@ class Ranker(Section):
     leaves: int = Field(ge=2)
     min_leaf: int = Field(ge=1)
     min_successes: int = Field(ge=1)
+    blend_share: Share
     objective: dict[Literal["click", "purchase", "helpful"], Share]
 
 
