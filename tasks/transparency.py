@@ -18,6 +18,7 @@ from tasks.settings import Config
 
 FAMILIES = {
     "trending": "what many people want lately; the same for everybody",
+    "trending_near": "what many people want lately, among the kinds of things that you like",
     "popular": "what many people ever liked; the same for everybody",
     "repeat": "what you had before and may want again",
     "item_item": "what goes with what you liked: the same people like both",

@@ -54,7 +54,8 @@ def test_a_night_shows_something_of_everything(first: Summary) -> None:
     assert first["status"] == "published"
     assert first["ingest"]["residual"] == 0
     empty = [name for name, rows in first["tables"].items() if not rows]
-    assert set(empty) <= {"similar_items"}
+    # Nothing ranks on a first night, so there is no chance to come true.
+    assert set(empty) <= {"similar_items", "model_reliability"}
     assert set(first["ingest"]["reasons"]) >= {"conflict", "quoted_newline", "column_count"}
     assert not first["evaluation"]["split"]["too_little_data"]
 

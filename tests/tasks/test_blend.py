@@ -80,7 +80,8 @@ def test_an_item_with_few_people_is_brought_to_others_by_content_alone() -> None
     )
     there = world(
         events,
-        "item_id | title\ncup | red cup\njar | red jar\npot | red pot\nlid | blue lid\nfan | blue fan",
+        "item_id | title | category\ncup | red cup | red\njar | red jar | red\npot | red pot | red\n"
+        "lid | blue lid | blue\nfan | blue fan | blue",
         settings(5),
     )
     families = blend.fit(there, settings(5))

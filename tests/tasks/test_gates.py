@@ -32,9 +32,9 @@ def runs(con: duckdb.DuckDBPyConnection, *figures: tuple[str, str, float | None,
     """`marts.model_runs` with (placement, role, lower end, upper end)."""
     con.execute(
         "CREATE TABLE marts.model_runs "
-        "(placement VARCHAR, role VARCHAR, test_ndcg_10_low DOUBLE, test_ndcg_10_high DOUBLE)"
+        "(placement VARCHAR, role VARCHAR, test_ndcg_10_low DOUBLE, test_ndcg_10_high DOUBLE, used BOOLEAN DEFAULT true)"
     )
-    con.executemany("INSERT INTO marts.model_runs VALUES ($1, $2, $3, $4)", figures)
+    con.executemany("INSERT INTO marts.model_runs BY POSITION VALUES ($1, $2, $3, $4, DEFAULT)", figures)
 
 
 def catalogue(con: duckdb.DuckDBPyConnection, items: int) -> None:
