@@ -24,10 +24,13 @@ from tests.nights import LAST, a_run, read, shelf, without_checks
 
 EARLIER = "2026-03-25"
 POOR: Mapping[str, Mapping[str, Any]] = {
-    "repeat": {"half_life_days": 0.02},
+    "trending": {"windows_days": (90,)},
+    "repeat": {"demand_exponent": 1.0},
     "item_item": {"half_life_days": 0.02},
     "graph_filter": {"half_life_days": 0.02},
+    "ease": {"half_life_days": 0.02},
     "als": {"half_life_days": 0.02, "factors": 1},
+    "content": {"dimensions": 2, "half_life_days": 0.02},
 }
 """Settings of a team that believes in the last half hour only."""
 
@@ -43,7 +46,7 @@ def unchecked() -> Any:
 @pytest.fixture(scope="module")
 def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("retrain") / "landing"
-    sample.make(folder, users=120, items=60, events=4500, days=30, seed=7)
+    sample.make(folder, users=160, items=60, events=6000, days=30, seed=5)
     return folder
 
 
@@ -64,11 +67,16 @@ class Place:
     landing: Path
     lake: Path
 
-    def run(self, as_of: str = LAST, families: Mapping[str, Mapping[str, Any]] | None = None) -> Run:
+    def run(
+        self, as_of: str = LAST, families: Mapping[str, Mapping[str, Any]] | None = None, ranker: bool = False
+    ) -> Run:
+        """Without a ranker unless asked for: trees make up for a poor family, and take their time."""
         run = a_run(self.landing, self.lake, as_of)
-        known = run.config.recommenders
+        known, trees = run.config.recommenders, run.config.ranker
         changed = {name: getattr(known, name).model_copy(update=dict(v)) for name, v in (families or {}).items()}
-        return replace(run, config=run.config.model_copy(update={"recommenders": known.model_copy(update=changed)}))
+        grown = trees.model_copy(update={"min_successes": 5 if ranker else 1_000_000, "iterations": 20})
+        sections = {"recommenders": known.model_copy(update=changed), "ranker": grown}
+        return replace(run, config=run.config.model_copy(update=sections))
 
     def crown(self, run: Run) -> str:
         """The champion of these settings, whatever the figures say."""
@@ -162,6 +170,21 @@ def test_a_better_one_is_promoted_demote_brings_the_old_one_back_and_nights_foll
     assert place.hash() == better
     # Both champions know the last day: a night of an earlier one goes without.
     assert place.hash(EARLIER) == cold
+
+
+def test_a_night_ranks_with_the_trees_of_its_champion(fresh: Place) -> None:
+    # given
+    version = fresh.crown(fresh.run(ranker=True))
+    # when
+    told = night(fresh.run())
+    # then
+    assert told["champion"] == version
+    rows = read(fresh.lake / "current" / "model_runs", "placement, used, recommender")
+    ranked = {placement for placement, used, recommender in rows if used and recommender == "ranker"}
+    chances = read(fresh.lake / "current" / "recommendations", "DISTINCT placement, p_purchase IS NOT NULL")
+    assert ranked, "otherwise the rest proves nothing"
+    assert {placement for placement, known in chances if known} == ranked
+    assert read(fresh.lake / "current" / "model_reliability", "count(*)") != [(0,)]
 
 
 def test_rows_name_the_champion_and_the_summary_tells_it(place: Place) -> None:
