@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -80,10 +81,16 @@ def per_person(figures: Figures, signal: str, metric: str, k: int) -> NDArray[np
 
 def interval(values: NDArray[np.float64], resamples: int, seed: int) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of the mean over people (Efron 1979); the same draw for equal input."""
-    draw = np.random.Generator(np.random.Philox(seed))
-    means = [values[draw.integers(0, len(values), len(values))].mean() for _ in range(resamples)]
+    means = [values[again].mean() for again in _resamples(len(values), resamples, seed)]
     low, high = np.percentile(means, [TAIL, 100 - TAIL])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=1)
+def _resamples(people: int, count: int, seed: int) -> NDArray[np.int32]:
+    """Count × people: who is drawn; kept, since the recommenders of a placement are judged by the same people."""
+    draw = np.random.Generator(np.random.Philox(seed))
+    return draw.integers(0, people, (count, people), dtype=np.int32)
 
 
 Row = tuple[str, str, str, str, str, str, str, str, int, float | None, int]

@@ -28,11 +28,16 @@ class Window:
     happened: evaluation.Truth
 
 
-def gather(window: Window, names: Sequence[str], policies: Iterable[Repeats], config: Config) -> dict[Repeats, Seen]:
-    """What the window shows about these families, under each policy; people in byte order of id."""
+def gather(
+    window: Window, names: Sequence[str], policies: Iterable[Repeats], config: Config, ranked: bool = True
+) -> dict[Repeats, Seen]:
+    """What the window shows about these families, under each policy; people in byte order of id.
+
+    Nobody is drawn whatever they did unless `ranked`: only a ranker's chances are calibrated on them.
+    """
     seed, history = config.run.seed, window.history
     taught = evaluation.measured_people(history, window.happened, TAUGHT_PEOPLE, seed)
-    drawn = evaluation.drawn_people(history, np.arange(len(history)), DRAWN_PEOPLE, seed)
+    drawn = evaluation.drawn_people(history, np.arange(len(history)), DRAWN_PEOPLE if ranked else 0, seed)
     people = np.union1d(taught, drawn)
     chosen = history.take(people)
     families = blend.Families({name: window.families.models[name] for name in names}, {})

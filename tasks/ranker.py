@@ -174,7 +174,7 @@ def fit(
         )
     if not forests:
         return None
-    objective = {signal: share for signal, share in settings.objective.items() if signal in forests}
+    objective: dict[str, float] = {signal: share for signal, share in settings.objective.items() if signal in forests}
     return Ranker(columns, forests, objective, settings.blend_share)
 
 
