@@ -31,8 +31,8 @@ def judged(con: duckdb.DuckDBPyConnection, earlier: Earlier | None = None) -> di
 def runs(con: duckdb.DuckDBPyConnection, *figures: tuple[str, str, float | None, float | None]) -> None:
     """`marts.model_runs` with (placement, role, lower end, upper end)."""
     con.execute(
-        "CREATE TABLE marts.model_runs "
-        "(placement VARCHAR, role VARCHAR, test_ndcg_10_low DOUBLE, test_ndcg_10_high DOUBLE, used BOOLEAN DEFAULT true)"
+        "CREATE TABLE marts.model_runs (placement VARCHAR, role VARCHAR, test_ndcg_10_low DOUBLE, "
+        "test_ndcg_10_high DOUBLE, used BOOLEAN DEFAULT true)"
     )
     con.executemany("INSERT INTO marts.model_runs BY POSITION VALUES ($1, $2, $3, $4, DEFAULT)", figures)
 
