@@ -20,7 +20,7 @@ from prefect import flow
 from flows import nightly, relearn
 from flows.steps import Step, as_task, plainly, timed
 from tasks import contracts as laws
-from tasks import erasure, exports, hiding, ingest, lake, proof, scan, tombstones, withdrawal
+from tasks import erasure, exports, hiding, ingest, lake, proof, scan, shelf, tombstones, withdrawal
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
@@ -177,9 +177,11 @@ def retrain_champion(this: Pass, step: Step) -> None:
 
 
 def rebuild(this: Pass, step: Step) -> None:
-    """The served publication again, from what there is now, unless that was done before this pass was repeated."""
+    """The served publication again: a night since they were hidden left them out, but counted their landed lines."""
     tombstones.begin(this.ledger, this.chosen, "published")
-    if not hiding.rebuilt(this.run.lake, this.erased.epoch):
+    _reload(this)
+    held = any(request.inventory and request.state == "published" for request in this.chosen)
+    if shelf.current(this.run.lake) and (held or not hiding.rebuilt(this.run.lake, this.erased.epoch)):
         _tidy(this.room)
         this.rebuilt = nightly.under_lock(this.run, this.room, step)["publication"]
     hiding.retire(this.run.lake)
@@ -205,10 +207,8 @@ def look_again(this: Pass) -> None:
     places: dict[str, int] = {}
     if not this.later_life:
         keep_landing = this.run.config.landing.erase == "suppress"
-        nowhere = this.room / "nothing"
-        places = scan.scan(
-            nowhere if keep_landing else Path(this.run.landing), this.run.lake, this.ids, with_ledger=False
-        )
+        landing = this.room / "nothing" if keep_landing else Path(this.run.landing)
+        places = scan.scan(landing, this.run.lake, this.ids, with_ledger=False)
     this.looked_at = sorted(places)
     where = sorted(place for place, hits in places.items() if hits)
     if left or where:
