@@ -77,7 +77,7 @@ def test_a_session_that_is_told_late_to_be_theirs_goes_from_the_past(place: Plac
 
 
 def test_who_has_very_many_events_is_forgotten(place: Place) -> None:
-    many(place, 200_000)
+    many(place, 50_000)
 
 
 @pytest.mark.prove

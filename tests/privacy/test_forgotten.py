@@ -141,6 +141,7 @@ def test_a_late_file_and_landing_as_it_was_bring_nobody_back(world: World, marke
     assert found["landing/events"] > 0
 
 
+@pytest.mark.prove
 def test_a_lake_from_before_is_cleansed_by_the_first_run_that_meets_the_ledger(market: Path, tmp_path: Path) -> None:
     run = worlds.a_night(tmp_path)
     worlds.land(tmp_path / "landing", market, canaries=True)
