@@ -14,7 +14,7 @@ from typing import Any
 from prefect import flow
 
 from flows.steps import Step, as_task, plainly, timed
-from tasks import access, access_files, erasure, exports, ingest, lake, limits, shelf, tombstones
+from tasks import access, access_files, erasure, exports, hiding, ingest, lake, limits, tombstones
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
@@ -66,7 +66,7 @@ def answer(
             for chosen in _chosen(ledger, request):
                 assert ledger is not None
                 until = datetime.now(UTC) + timedelta(days=run.config.privacy.export_days)
-                this = Answering(as_served(run), room, ledger, chosen, to / chosen.request, landing, until)
+                this = Answering(hiding.as_served(run), room, ledger, chosen, to / chosen.request, landing, until)
                 timed(step, seconds)("answer", serve, this)
                 answered[chosen.request] = {
                     "folder": str(this.folder), "files": this.files, "counts": this.counts,
@@ -92,15 +92,6 @@ def serve(this: Answering) -> None:
     this.files = access_files.write(told, this.run.config, this.folder, this.expires_at)
     this.counts = dict(sorted(told.counts.items()))
     limits.finish(this.ledger, name)
-
-
-def as_served(run: Run) -> Run:
-    """The run as of what is served; where nothing is, as of today."""
-    here = shelf.current(run.lake)
-    manifest = shelf.read_manifest(run.lake / "publications" / here) if here else None
-    if manifest is None:
-        return run
-    return replace(run, as_of=datetime.fromisoformat(manifest["cut"]), label=manifest["as_of"])
 
 
 def _landed(run: Run, room: Path) -> list[erasure.Asked]:

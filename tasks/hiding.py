@@ -154,7 +154,7 @@ def _without(
 
 
 def as_served(run: Run) -> Run:
-    """The run of the current publication, so that its rebuild is compared like with like."""
+    """The run of the current publication, or as it was where nothing is served: like is compared with like."""
     here = shelf.current(run.lake)
     manifest = shelf.read_manifest(run.lake / "publications" / here) if here else None
     if manifest is None:

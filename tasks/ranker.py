@@ -51,7 +51,7 @@ class Forest:
     """The trees of one signal as plain arrays, and the map from their probability to the one that was observed.
 
     scikit-learn's estimators persist by pickle only, which runs code when it is read. Their trees are arrays of nodes,
-    and its compiled predictor takes such arrays: docs/decisions/0002-ranker-without-pickle.md.
+    and its compiled predictor takes such arrays: docs/decisions/0005-ranker-without-pickle.md.
     """
 
     trees: tuple[NDArray[Any], ...]

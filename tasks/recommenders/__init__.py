@@ -100,9 +100,12 @@ class Interactions:
         return replace(self, people=people, indptr=indptr, facts=more, traits=told, **facts)
 
     def blocks(self, cells: int) -> Iterator[tuple[int, Interactions]]:
-        """All people in blocks of at most `cells` people × items, each with the position of its first person."""
+        """All people in blocks of at most `cells` people × items, each with the position of its first person.
+
+        Nobody is one empty block: what is made per block keeps its shape.
+        """
         size = max(1, cells // max(1, len(self.catalogue)))
-        for start in range(0, len(self.people), size):
+        for start in range(0, max(1, len(self.people)), size):
             yield start, self.take(np.arange(start, min(start + size, len(self.people))))
 
     def evidence(self, values: NDArray[Any]) -> sp.csr_array:

@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
@@ -275,6 +275,7 @@ def test_a_country_has_its_list_when_enough_people_live_there() -> None:
     st.integers(1, 4),
     st.integers(1, 3),
 )  # fmt: skip
+@example(events=[(0, 0, "view", 1), (0, 0, "view", 5)], k=1, min_people=1)  # a window in which nobody chose
 def test_any_small_world_keeps_every_promise(events: list[tuple[int, int, str, int]], k: int, min_people: int) -> None:
     config = settings(min_people, evaluation={"min_people": 1, "bootstrap": 5})
     config = config.model_copy(
