@@ -190,7 +190,10 @@ def write(con: duckdb.DuckDBPyConnection, reports: Sequence[CheckReport]) -> int
     found = sorted(told, key=lambda f: (f.layer, f.table, f.check))
     rows = [(f.layer, f.table, f.check, f.severity, f.passed, f.observed, f.rows) for f in found]
     if rows:
+        # Each row would be a commit of its own, synced to the disk.
+        con.begin()
         con.executemany("INSERT INTO marts.quality_checks VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        con.commit()
     return len(rows)
 
 
@@ -302,6 +305,8 @@ def _source(con: duckdb.DuckDBPyConnection) -> Iterator[Any]:
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
+    # Nothing of it is kept, yet with every table all of it would be written as YAML, twice.
+    setattr(context.variables, "save", lambda: None)  # noqa: B010  (mypy knows its true type)
     source = context.data_sources.add_sql(
         "night",
         connection_string="duckdb:///:memory:",

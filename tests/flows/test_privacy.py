@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,7 +127,17 @@ def test_the_system_explains_itself_as_a_page_and_as_data(say: Say, lake: Path) 
     assert json.loads(data)["purposes"]["personalization"]["basis"] == "legitimate_interest"
 
 
-def test_scan_finds_what_is_there_and_says_when_it_is_not(say: Say, lake: Path) -> None:
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of Prefect and a temporary folder of our own: the real ones are large, and nobody knows what they hold."""
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    for folder in ("prefect", "temp/tailorbird-4711"):
+        (tmp_path / folder).mkdir(parents=True)
+    return tmp_path
+
+
+def test_scan_finds_what_is_there_and_says_when_it_is_not(say: Say, lake: Path, machine: Path) -> None:
     file = lake.parent / "landing" / "events" / "2026-03-20" / "a.csv"
     file.parent.mkdir(parents=True)
     file.write_text(f"event_id,user_id,event_type,item_id,occurred_at\n1,{PERSON},view,i,2026-03-20T00:00:00Z\n")
@@ -139,6 +150,11 @@ def test_scan_finds_what_is_there_and_says_when_it_is_not(say: Say, lake: Path) 
 
     file.write_text("event_id,user_id,event_type,item_id,occurred_at\n")
     assert say(*words)[0] == 0
+
+    for left in (machine / "prefect" / "a.log", machine / "temp" / "tailorbird-4711" / "a.tmp"):
+        left.write_text(PERSON)
+        assert say(*words)[0] == 3
+        left.unlink()
 
 
 @pytest.mark.server
