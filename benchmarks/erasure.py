@@ -65,7 +65,8 @@ def forget(run: Run, count: int) -> dict[str, Any]:
         until.setdefault(name, round(time.perf_counter() - began, 2))
 
     told = erase(run, watched)
-    written = [path for path in before if path not in stored(run)]
+    after = stored(run)
+    written = [path for path in before if path not in after]
     return {
         "people": count,
         "status": told["status"],

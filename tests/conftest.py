@@ -20,9 +20,9 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
 
 @pytest.fixture(scope="session")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The landing folder of a small marketplace, 2026-03-11 to 2026-03-31, with all its dirt. Not to be written to."""
+    """The landing folder of a small marketplace, 2026-03-18 to 2026-03-31, with all its dirt. Not to be written to."""
     landing = tmp_path_factory.mktemp("market") / "landing"
-    sample.make(landing, users=60, items=60, events=2500, days=21, seed=7)
+    sample.make(landing, users=60, items=60, events=2000, days=14, seed=7)
     return landing
 
 
