@@ -31,7 +31,7 @@ nightly: setup ## the main job on a small fixed sample: landing, lake and summar
 	$(BIN)/tailorbird nightly --landing $(WORK)/nightly/landing --lake $(WORK)/nightly/lake --as-of 2026-03-31
 
 test: setup ## all tests but the long fault catalogue, the fast ones first, on two cores
-	$(BIN)/python -m pytest -m "not prove" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not prove" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

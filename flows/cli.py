@@ -67,10 +67,9 @@ def nightly(
     landing: Landing, lake: Lake, as_of: AsOf = None, config: Settings = None, wait: Wait = 0, as_json: Json = False
 ) -> None:
     """Run one night: ingest, check, build, train, recommend, publish."""
+    _meant(landing, lake, as_of, config)
     from flows.nightly import nightly as flow
-    from tasks.settings import open_run
 
-    open_run(landing=landing, lake=lake, as_of=as_of, config=config)  # a wrong word is told before a server starts
     try:
         summary = flow(landing, str(lake), as_of, str(config) if config else None, wait)
     except TailorbirdError as problem:
@@ -166,10 +165,9 @@ def retrain(
     as_json: Json = False,
 ) -> None:
     """Search better settings, prove them against the champion on later days, promote what wins."""
+    _meant(landing, lake, as_of, config)
     from flows import retrain as flows
-    from tasks.settings import open_run
 
-    open_run(landing=landing, lake=lake, as_of=as_of, config=config)
     try:
         summary = flows.retrain(landing, str(lake), as_of, str(config) if config else None, trials, budget, wait)
     except TailorbirdError as problem:
@@ -300,6 +298,14 @@ def config(config: Settings = None) -> None:
     from tasks.settings import load_config
 
     _print(load_config(config).model_dump(mode="json"))
+
+
+def _meant(landing: str, lake: Path, as_of: str | None, config: Path | None) -> None:
+    """Tell a wrong word at once: before Prefect is imported and a server starts, which takes half a minute."""
+    from tasks.landing import reach
+    from tasks.settings import open_run
+
+    reach(open_run(landing=landing, lake=lake, as_of=as_of, config=config).landing)
 
 
 def _existing(lake: Path) -> None:

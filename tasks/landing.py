@@ -67,8 +67,8 @@ class Landed:
     """Names beside the dates and hours, whatever the cut: reported, because nothing in them is read."""
 
 
-def find(root: str, table: str, zone: ZoneInfo, cut: datetime) -> Landed:
-    """What had landed of `table` by the cut.
+def reach(root: str) -> tuple[Any, str]:
+    """The file system of the landing root, and its path there.
 
     Raises:
         MissingInputError: the landing root is not there.
@@ -76,6 +76,16 @@ def find(root: str, table: str, zone: ZoneInfo, cut: datetime) -> Landed:
     system, base = fsspec.core.url_to_fs(root)
     if not system.isdir(base):
         raise MissingInputError(f"{root}: no landing folder; check --landing")
+    return system, base
+
+
+def find(root: str, table: str, zone: ZoneInfo, cut: datetime) -> Landed:
+    """What had landed of `table` by the cut.
+
+    Raises:
+        MissingInputError: the landing root is not there.
+    """
+    system, base = reach(root)
     files, missing, ignored = list[LandedFile](), list[LandedFile](), list[str]()
     for folder in _names(system, f"{base}/{table}"):
         place = f"{base}/{table}/{folder}"

@@ -82,11 +82,11 @@ def kill_at_random_moments(tmp_path: Path, clean: Place, times: int) -> None:
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
         converges(place, clean)
-    assert killed >= times / 2
+    assert killed >= max(1, times / 2)
 
 
 def test_killed_at_random_moments_it_then_writes_the_bytes_of_a_clean_run(tmp_path: Path, clean: Place) -> None:
-    kill_at_random_moments(tmp_path, clean, 4)
+    kill_at_random_moments(tmp_path, clean, 2)
 
 
 @pytest.mark.prove
@@ -104,7 +104,7 @@ def test_without_room_on_the_disk_it_fails_and_then_converges(tmp_path: Path, cl
     converges(place, clean)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.prove)])
 def test_threads_time_zone_and_hash_seed_change_no_byte(tmp_path: Path, clean: Place, threads: int) -> None:
     place = land(Place(tmp_path))
     config = tmp_path / "threads.toml"

@@ -91,8 +91,8 @@ def killed(market: Path, clean: Clean, folder: Path, when: tuple[str, bool]) -> 
     nothing_happened(run, clean)
 
 
-# Where the disk changes; between the others only scratch does.
-LASTING = [("ingest", False), ("ingest", True), ("publish", False), ("publish", True)]
+# After each the disk is another; between the others only scratch is.
+LASTING = [("ingest", True), ("publish", True)]
 
 
 def test_every_step_is_known_here(clean: Clean) -> None:
@@ -127,11 +127,11 @@ def killed_at_random(market: Path, clean: Clean, folder: Path, kills: int) -> No
         nothing_happened(run, clean)
         shutil.rmtree(folder / str(number))
     # It proves something only if some were killed on the way.
-    assert unfinished >= kills // 3
+    assert unfinished >= max(1, kills // 3)
 
 
 def test_a_night_killed_at_any_instant_changes_nothing(market: Path, clean: Clean, tmp_path: Path) -> None:
-    killed_at_random(market, clean, tmp_path, kills=3)
+    killed_at_random(market, clean, tmp_path, kills=2)
 
 
 @pytest.mark.prove
@@ -174,7 +174,7 @@ def test_whatever_killed_runs_left_is_swept(market: Path, clean: Clean, tmp_path
 
 
 def test_of_two_at_once_one_gives_way_and_one_waits(market: Path, clean: Clean, tmp_path: Path) -> None:
-    run = a_run(market, tmp_path / "lake", LAST)
+    run = a_run(market, Path(shutil.copytree(clean.yesterday, tmp_path / "lake", symlinks=True)), LAST)
     child, pipe = start(run)
     until = time.monotonic() + PATIENCE_SECONDS
     while not (run.lake / ".scratch").exists():
@@ -191,4 +191,4 @@ def test_of_two_at_once_one_gives_way_and_one_waits(market: Path, clean: Clean, 
     waited = night(run, wait=PATIENCE_SECONDS)
     assert waited["status"] == "unchanged"
     assert finished(child, pipe) == waited["content_hash"] == clean.content_hash
-    assert len(shelf(run.lake)) == 1
+    assert len(shelf(run.lake)) == 2

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,12 @@ import pytest
 from typer.main import get_command
 
 from flows import cli, nightly
+from flows.access import access_flow
+from flows.erase import erase_flow
+from flows.retain import retain_flow
+from tasks import scan, tombstones
+from tasks.errors import BlockedError
+from tests.landings import Place, csv, event
 from tests.nights import LAST, land, people, without_checks
 
 COMMANDS = get_command(cli.app).commands  # type: ignore[attr-defined]  # typer's own group, which has them
@@ -21,6 +28,7 @@ SUMMARY = {"as_of", "publication", "content_hash", "status", "tables", "ingest",
 INGEST = {"files", "rows_in", "accepted", "quarantined", "duplicates", "suppressed", "residual", "reasons", "filled",
           "fixed", "standardized", "rejected_files"}  # fmt: skip
 CANARY = "canary-4711"
+PERSON = "person-with-a-long-id-4711"
 
 
 class Told(NamedTuple):
@@ -120,6 +128,21 @@ def test_a_real_process_that_fails_says_one_line(tmp_path: Path) -> None:
 
     assert told.code == 5
     assert told.err == f"tailorbird: {tmp_path / 'none'}: no landing folder; check --landing\n"
+    assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.prove
+def test_a_real_process_that_is_blocked_says_one_line_beside_its_object(dirty: Path, tmp_path: Path) -> None:
+    land(dirty, "events", "2026-01-01", [{"event_id": "x", "who": "u0"}])
+
+    told = tailorbird(
+        tmp_path, "nightly", "--landing", dirty, "--lake", tmp_path / "lake", "--as-of", "2026-01-01", "--json"
+    )
+
+    assert told.code == 3
+    assert json.loads(told.out)["status"] == "blocked"
+    assert len(told.err.splitlines()) == 1
+    assert told.err.startswith("tailorbird: check landing: landing.events: ")
 
 
 def tailorbird(folder: Path, *words: object) -> Told:
@@ -200,3 +223,29 @@ def test_backfill_does_each_day_once(say: Say, dirty: Path, tmp_path: Path, monk
     assert [night["status"] for night in json.loads(again.out)] == ["unchanged"] * 2
     listed = say("publications", "--lake", tmp_path / "lake")
     assert [line[0] for line in listed.out.splitlines()] == [" ", "*"]
+
+
+@pytest.mark.server
+def test_prefect_never_learns_who(prefect_database: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.land("events/2011-10-01/a.csv", csv(event(1, PERSON), event(2, "somebody")))
+    place.ingest()
+    draft = place.land("events/draft/a.csv", csv(event(1, PERSON)))
+    with tombstones.opened(place.lake, create=True) as ledger:
+        assert ledger is not None
+        request = tombstones.receive(ledger, "erase", PERSON, datetime(2011, 10, 5, tzinfo=UTC))
+        asked = tombstones.receive(ledger, "access", PERSON, datetime(2011, 10, 5, tzinfo=UTC))
+
+    answered = access_flow(str(place.lake), str(tmp_path / "answers"), str(place.landing), asked)
+    assert answered["requests"][asked]["counts"]["lake/events"] == 1
+    retain_flow(str(place.landing), str(place.lake), "2011-10-31")
+    with pytest.raises(BlockedError):
+        erase_flow(str(place.landing), str(place.lake))
+    draft.unlink()
+    told = erase_flow(str(place.landing), str(place.lake), request)
+
+    assert told["requests"] == {request: "done"}
+    database = [("prefect", prefect_database)]
+    assert scan.scan(place.landing, place.lake, [PERSON], database)["prefect"] == 0
+    # The database can be looked into: what Prefect may know is there.
+    assert scan.scan(place.landing, place.lake, [request], database)["prefect"] > 0

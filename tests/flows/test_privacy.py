@@ -4,18 +4,12 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from flows import cli
-from flows.access import access_flow
-from flows.erase import erase_flow
-from flows.retain import retain_flow
-from tasks import proof, scan, tombstones
-from tasks.errors import BlockedError
-from tests.landings import Place, csv, event
+from tasks import proof, tombstones
 
 PERSON = "person-with-a-long-id-4711"
 
@@ -155,29 +149,3 @@ def test_scan_finds_what_is_there_and_says_when_it_is_not(say: Say, lake: Path, 
         left.write_text(PERSON)
         assert say(*words)[0] == 3
         left.unlink()
-
-
-@pytest.mark.server
-def test_prefect_never_learns_who(prefect_database: Path, tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.land("events/2011-10-01/a.csv", csv(event(1, PERSON), event(2, "somebody")))
-    place.ingest()
-    draft = place.land("events/draft/a.csv", csv(event(1, PERSON)))
-    with tombstones.opened(place.lake, create=True) as ledger:
-        assert ledger is not None
-        request = tombstones.receive(ledger, "erase", PERSON, datetime(2011, 10, 5, tzinfo=UTC))
-        asked = tombstones.receive(ledger, "access", PERSON, datetime(2011, 10, 5, tzinfo=UTC))
-
-    answered = access_flow(str(place.lake), str(tmp_path / "answers"), str(place.landing), asked)
-    assert answered["requests"][asked]["counts"]["lake/events"] == 1
-    retain_flow(str(place.landing), str(place.lake), "2011-10-31")
-    with pytest.raises(BlockedError):
-        erase_flow(str(place.landing), str(place.lake))
-    draft.unlink()
-    told = erase_flow(str(place.landing), str(place.lake), request)
-
-    assert told["requests"] == {request: "done"}
-    database = [("prefect", prefect_database)]
-    assert scan.scan(place.landing, place.lake, [PERSON], database)["prefect"] == 0
-    # The database can be looked into: what Prefect may know is there.
-    assert scan.scan(place.landing, place.lake, [request], database)["prefect"] > 0

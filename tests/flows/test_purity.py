@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,15 +20,19 @@ from tests.nights import LAST, a_run, shelf, statuses, tables, tree, without_che
 
 DAY = "2026-03-28"
 """Three landing dates of the market lie after it."""
+EARLIER = "2026-03-29"
 
 ELSEWHERE = """
 import json, sys
 from pathlib import Path
 from flows.nightly import night
 from tests.nights import a_run
-landing, lake, day = sys.argv[1:]
-print(json.dumps(night(a_run(Path(landing), Path(lake), day))["content_hash"]))
+landing, lake, day, changed = sys.argv[1:]
+print(json.dumps(night(a_run(Path(landing), Path(lake), day, run=json.loads(changed)))["content_hash"]))
 """
+
+OTHERWISE = {"threads": 1, "max_block_cells": 600}
+"""Six hundred cells: ten people by sixty items, or fewer."""
 
 
 @pytest.fixture(scope="module")
@@ -60,42 +64,59 @@ def test_a_night_shows_something_of_everything(first: Summary) -> None:
     assert not first["evaluation"]["split"]["too_little_data"]
 
 
+def test_nothing_but_landing_settings_and_day_changes_anything(market: Path, first: Summary, tmp_path: Path) -> None:
+    # Given the same landing elsewhere, without what came later
+    landing = elsewhere(market, tmp_path)
+    assert a_run(market, tmp_path).config.run.threads == 2
+    # When another process runs the night in another zone, with another hash seed, other threads and other blocks
+    told = in_another_process(landing, tmp_path / "lake [2]", OTHERWISE)
+    # Then all of it together moves no byte
+    assert told == first["content_hash"]
+
+
+@pytest.mark.prove
 def test_what_lands_after_the_day_and_where_it_all_lies_changes_nothing(
     market: Path, first: Summary, tmp_path: Path
 ) -> None:
-    landing = tmp_path / "another place" / "landing [1]"
-    shutil.copytree(market, landing)
-    later = [f for f in landing.glob("*/*") if f.name[: len(DAY)] > DAY]
-    for folder in later:
-        shutil.rmtree(folder)
+    again = night(a_run(elsewhere(market, tmp_path), tmp_path / "lake [2]", DAY))
 
-    again = night(a_run(landing, tmp_path / "lake [2]", DAY))
-
-    assert len(later) > 3
     assert again["content_hash"] == first["content_hash"]
 
 
+@pytest.mark.prove
 def test_neither_threads_nor_blocks_change_anything(market: Path, first: Summary, tmp_path: Path) -> None:
-    assert a_run(market, tmp_path).config.run.threads == 2
-
-    # 600 cells: ten people by sixty items, or fewer.
-    again = night(a_run(market, tmp_path / "lake", DAY, run={"threads": 1, "max_block_cells": 600}))
+    again = night(a_run(market, tmp_path / "lake", DAY, run=OTHERWISE))
 
     assert again["content_hash"] == first["content_hash"]
 
 
+@pytest.mark.prove
 def test_neither_zone_nor_hash_seed_nor_folder_of_the_process_changes_anything(
     market: Path, first: Summary, tmp_path: Path
 ) -> None:
+    assert in_another_process(market, tmp_path / "lake", {}) == first["content_hash"]
+
+
+def elsewhere(market: Path, folder: Path) -> Path:
+    """The market's landing under a name that looks like a pattern, without what lands after the day."""
+    landing = folder / "another place" / "landing [1]"
+    shutil.copytree(market, landing)
+    later = [f for f in landing.glob("*/*") if f.name[: len(DAY)] > DAY]
+    assert len(later) > 3
+    for late in later:
+        shutil.rmtree(late)
+    return landing
+
+
+def in_another_process(landing: Path, lake: Path, changed: Mapping[str, int]) -> str:
+    """The content hash of the day, as a process far away comes to it."""
     root = Path(__file__).parents[2]
     around = {"TZ": "Pacific/Chatham", "PYTHONHASHSEED": "4711", "PYTHONPATH": str(root), "LC_ALL": "C"}
-
     told = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(market), str(tmp_path / "lake"), DAY],
-        cwd=tmp_path, env=os.environ | around, capture_output=True, text=True, check=True, timeout=300,
+        [sys.executable, "-c", ELSEWHERE, str(landing), str(lake), DAY, json.dumps(changed)],
+        cwd=lake.parent, env=os.environ | around, capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
-
-    assert json.loads(told.stdout.splitlines()[-1]) == first["content_hash"]
+    return str(json.loads(told.stdout.splitlines()[-1]))
 
 
 def test_the_same_day_again_is_unchanged_and_leaves_nothing_more(market: Path, first: Summary, lake: Path) -> None:
@@ -109,34 +130,24 @@ def test_the_same_day_again_is_unchanged_and_leaves_nothing_more(market: Path, f
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_nights_one_after_another_equal_one_night_table_by_table(market: Path, tmp_path: Path) -> None:
-    days = ["2026-03-29", "2026-03-30", LAST]
+def test_nights_one_after_another_equal_one_night_and_a_backfilled_day(market: Path, tmp_path: Path) -> None:
+    every, only = tmp_path / "every", tmp_path / "only"
 
-    every = [night(a_run(market, tmp_path / "every", day)) for day in days]
-    only = night(a_run(market, tmp_path / "only", LAST))
+    before, after = (night(a_run(market, every, day)) for day in (EARLIER, LAST))
+    alone = night(a_run(market, only, LAST))
 
-    assert statuses(*every) == ["published"] * 3
-    assert len(shelf(tmp_path / "every")) == 3
-    same_tables(tmp_path / "every", tmp_path / "only")
-    assert every[-1]["content_hash"] == only["content_hash"]
+    # Table by table
+    assert statuses(before, after, alone) == ["published"] * 3
+    assert len(shelf(every)) == 2
+    same_tables(every, only)
+    assert after["content_hash"] == alone["content_hash"] != before["content_hash"]
 
-    # And an earlier day, run after the later ones, is what it was, beside what is served
-    earlier = night(a_run(market, tmp_path / "every", days[0]))
-    assert earlier["status"] == "unchanged"
-    assert earlier["content_hash"] == every[0]["content_hash"]
-    assert (tmp_path / "every" / "current").resolve().name == only["publication"]
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_a_backfilled_day_equals_the_day_in_a_fresh_lake_and_is_not_served(market: Path, tmp_path: Path) -> None:
-    newest = night(a_run(market, tmp_path / "lake", LAST))
-
-    filled = night(a_run(market, tmp_path / "lake", "2026-03-25"))
-    fresh = night(a_run(market, tmp_path / "fresh", "2026-03-25"))
-
-    assert filled["status"] == "published"
-    assert filled["content_hash"] == fresh["content_hash"] != newest["content_hash"]
-    assert (tmp_path / "lake" / "current").resolve().name == newest["publication"]
+    # And an earlier day, run after the later one, is what it was, beside what is served
+    for lake, status in ((every, "unchanged"), (only, "published")):
+        filled = night(a_run(market, lake, EARLIER))
+        assert filled["status"] == status
+        assert filled["content_hash"] == before["content_hash"]
+        assert (lake / "current").resolve().name == alone["publication"]
 
 
 def same_tables(one: Path, other: Path) -> None:
