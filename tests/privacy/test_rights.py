@@ -61,12 +61,13 @@ def forgetful(people: dict[str, str]) -> Callable[..., None]:
             tonight: Night = given[0]
             gone = [people[kind] for kind in REFUSALS]
             with tonight.open() as con:
-                for table in ("events", "users"):
+                for table in ("events", "impressions", "users"):
                     con.execute(f"DELETE FROM history.{table} WHERE list_contains($1, user_id)", [gone])
-                con.execute(
-                    "DELETE FROM history.events WHERE user_id = $1 AND occurred_at < CAST($2 AS TIMESTAMPTZ)",
-                    [people["reset"], NOON],
-                )
+                for table, moment in (("events", "occurred_at"), ("impressions", "shown_at")):
+                    con.execute(
+                        f"DELETE FROM history.{table} WHERE user_id = $1 AND {moment} < CAST($2 AS TIMESTAMPTZ)",
+                        [people["reset"], NOON],
+                    )
                 con.execute("DELETE FROM history.controls WHERE user_id = $1", [people["reset"]])
         plainly(name, do, *given)
 
