@@ -33,7 +33,7 @@ import duckdb
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tasks import accuracy, blend, features, history, ingest, lake, training
+from tasks import accuracy, blend, candidates, features, history, ingest, lake, training
 from tasks.recommenders import Flags, Floats, Interactions
 from tasks.recommenders.content import Content
 from tasks.recommenders.interactions import load
@@ -142,7 +142,7 @@ def _happened(known: Interactions, pairs: list[tuple[str, str]]) -> Flags:
 
 
 def _ranked(scores: Floats, truth: Flags) -> dict[str, float]:
-    positions, _ = blend.best(scores, K)
+    positions, _ = candidates.best(scores, K)
     hits = np.take_along_axis(truth, positions, axis=1)
     truths = truth.sum(axis=1)
     return {
@@ -152,7 +152,7 @@ def _ranked(scores: Floats, truth: Flags) -> dict[str, float]:
 
 
 def _gains(scores: Floats, truth: Flags) -> np.ndarray[Any, Any]:
-    positions, _ = blend.best(scores, K)
+    positions, _ = candidates.best(scores, K)
     return blend.ndcg(np.take_along_axis(truth, positions, axis=1), truth.sum(axis=1), K)
 
 

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, contracts, quality
+from tasks import candidates, contracts, quality
 from tasks.contracts import Check, Contract, Layer, quote
 from tasks.recommenders import Floats, Interactions
 from tasks.recommenders.als import Als
@@ -145,7 +145,7 @@ def top_k(history: Interactions, model: Als, config: Config) -> dict[str, Spent]
     with threadpool_limits(1, user_api="blas"):
         for start, block in history.blocks(config.run.max_block_cells):
             rows, cells = np.arange(len(block)), _matrix(block, config)
-            ours += spent(lambda block: blend.best(model.score(block), K), block)
+            ours += spent(lambda block: candidates.best(model.score(block), K), block)
             product += spent(np.matmul, people[start : start + len(block)], model.factors.T)
             theirs += spent(
                 lambda rows, cells: solver.recommend(rows, cells, K, False, recalculate_user=True), rows, cells

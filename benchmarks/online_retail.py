@@ -20,7 +20,7 @@ import duckdb
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, champion, features, history, ingest, registry, training
+from tasks import blend, candidates, champion, features, history, ingest, registry, training
 from tasks import lake as lakes
 from tasks.settings import Repeats, open_run
 
@@ -109,7 +109,7 @@ def _alone(model: training.Trained, wanted: dict[str, list[str]], repeats: Repea
     truths = np.array([len(wanted[user]) for user in known])
     found = {}
     for name, scale in zip(model.families.names, scales, strict=True):
-        places, values = blend.best(scale * permitted, K)
+        places, values = candidates.best(scale * permitted, K)
         hits = np.take_along_axis(happened, places, axis=1) & (values > 0)
         found[name] = round(float(blend.ndcg(hits, truths, K).sum()) / max(1, len(wanted)), 4)
     return found

@@ -1,18 +1,18 @@
 """The blend: every family's opinion on one scale, mixed with weights that earlier windows taught.
 
-The door for a ranker is `candidates`: for each person the best items of every family, with scores and ranks. The blend
-learns on exactly these.
+It learns on exactly what a ranker is given: for each person the best items of every family (candidates.py).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks import candidates
+from tasks.candidates import Candidates, best
 from tasks.recommenders import Flags, Floats, Interactions, Ints, Recommender, TooLittleDataError
 from tasks.recommenders.als import Als
 from tasks.recommenders.content import Content
@@ -42,16 +42,12 @@ days after a training, on Online Retail and its real future, NDCG@10 of new item
 as they were, .132 so; .139 had ALS been fitted again, too, which waits for the next training."""
 READS_NO_BEHAVIOUR = {Content.name}
 """Of other people: these alone may bring an item that too few people met."""
-PER_FAMILY = 50
-"""Candidates of one family for one person: five times LEARNED_K, so that a mix finds its top in the union."""
 LEARNED_K = 10
 """The weights maximise NDCG at this depth: what people see without scrolling."""
 STEPS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 """Factors tried on one weight at a time: fine near the present value, far enough to leave it."""
 ROUNDS = 6
 """Of coordinate ascent; it mostly stops after three."""
-SHALLOW = 6
-"""Cells of a group in `best`: below, looking at groups first costs more than it saves."""
 WHISPER = 0.0001
 """Weight of a useful family that the ascent switched off: it fills what others leave empty, and reorders nothing."""
 DECIMALS = 6
@@ -68,34 +64,6 @@ class Families:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.models)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """For each person the union of every family's best items: the input of the weights, and of a later ranker."""
-
-    items: Ints
-    """people × candidates: positions in the catalogue."""
-    valid: Flags
-    """people × candidates: rows are as long as the longest union; the rest is padding."""
-    scores: Floats
-    """families × people × candidates, on the common scale."""
-
-    def take(self, people: Flags) -> Candidates:
-        """Of these people only."""
-        return Candidates(self.items[people], self.valid[people], self.scores[:, people])
-
-    def listed(self, scores: Floats, k: int) -> tuple[Ints, Flags, Ints]:
-        """People × k by these scores of the candidates: items, which entries are real, and where they stood."""
-        places, values = best(scores, min(k, scores.shape[1]))
-        return np.take_along_axis(self.items, places, axis=1), values > 0, places
-
-    def ranks(self) -> Ints:
-        """Families × people × candidates, from 1; equal scores by position."""
-        order = np.argsort(-np.where(self.valid, self.scores, -1), axis=2, kind="stable")
-        ranks = np.empty_like(order)
-        np.put_along_axis(ranks, order, np.arange(1, order.shape[2] + 1)[None, None, :], axis=2)
-        return ranks
 
 
 @dataclass(frozen=True)
@@ -129,14 +97,14 @@ def opinions(families: Families, block: Interactions, min_people: int) -> Floats
     Only items that may be shown count. An item with fewer than `min_people` people behind it is brought to somebody who
     did not meet it by no family that reads behaviour.
     """
-    shown = block.catalogue.recommendable
-    rare = np.flatnonzero(block.catalogue.people < min_people)
-    met = block.touched()[:, rare]
+    shown, rare = block.catalogue.recommendable, block.catalogue.people < min_people
+    common, own = shown & ~rare, np.flatnonzero((shown & rare)[block.columns])
+    met = block.owners()[own], block.columns[own]
     scales = np.empty((len(families.models), *block.shape), dtype=np.float32)
     for row, (name, model) in enumerate(families.models.items()):
-        np.multiply(model.score(block), shown, out=scales[row])
-        if name not in READS_NO_BEHAVIOUR:
-            scales[row][:, rare] *= met
+        scores = model.score(block)
+        np.multiply(scores, (shown if name in READS_NO_BEHAVIOUR else common).astype(np.float32), out=scales[row])
+        scales[row][met] = scores[met]
         peak = scales[row].max(axis=1, keepdims=True, initial=0)
         scales[row] /= np.where(peak > 0, peak, 1)
     return scales
@@ -160,75 +128,13 @@ def mix(scales: Floats, weights: NDArray[np.float64], permitted: Flags) -> Float
     return np.round(mixed, DECIMALS)
 
 
-def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """The k highest of each row, highest first, equal ones by position; fewer where there are fewer items.
-
-    Long rows are looked at in groups first: whatever is among the k highest stands in a group whose peak is among the
-    k highest peaks. Rows where several groups share the last such peak are searched whole. See
-    docs/decisions/0003-top-k.md.
-    """
-    people, items = scores.shape
-    # As many cells in the chosen groups as there are groups.
-    depth = math.isqrt(items // max(1, k))
-    if depth < SHALLOW or not k or not people:
-        return _best(scores, k)
-    groups = items // depth
-    # A group is every so many cells: its peak is found by comparing whole stretches of the row.
-    peaks = scores[:, : groups * depth].reshape(people, depth, groups).max(axis=1)
-    chosen = np.argpartition(peaks, groups - k, axis=1)[:, groups - k :]
-    lowest = np.take_along_axis(peaks, chosen[:, :1], axis=1)
-    crowded = np.count_nonzero(peaks >= lowest, axis=1) > k
-    cells = (np.arange(depth)[:, None] * groups + np.sort(chosen, axis=1)[:, None, :]).reshape(people, depth * k)
-    rest = np.broadcast_to(np.arange(groups * depth, items), (people, items - groups * depth))
-    cells = np.concatenate((cells, rest), axis=1)
-    places, values = _best(np.take_along_axis(scores, cells, axis=1), k)
-    positions = np.take_along_axis(cells, places, axis=1)
-    if crowded.any():
-        positions[crowded], values[crowded] = _best(scores[crowded], k)
-    return positions, values
-
-
-def _best(scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """The same by one partition of every row."""
-    people, items = scores.shape
-    k = min(k, items)
-    if k == 0 or people == 0:
-        return np.zeros((people, k), dtype=np.int64), np.zeros((people, k), dtype=np.float32)
-    last = np.partition(scores, items - k, axis=1)[:, items - k, None]
-    picked = scores >= last
-    crowded = np.flatnonzero(np.count_nonzero(picked, axis=1) > k)
-    if len(crowded):
-        above = scores[crowded] > last[crowded]
-        level = scores[crowded] == last[crowded]
-        room = k - np.count_nonzero(above, axis=1)
-        picked[crowded] = above | (level & (np.cumsum(level, axis=1) <= room[:, None]))
-    positions = np.nonzero(picked)[1].reshape(people, k)
-    values = np.take_along_axis(scores, positions, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(positions, order, axis=1), np.take_along_axis(values, order, axis=1)
-
-
-def candidates(scales: Floats, permitted: Flags, per_family: int = PER_FAMILY) -> Candidates:
-    """The best `per_family` permitted items of each family that has something to say about them."""
-    chosen = np.zeros(permitted.shape, dtype=bool)
-    for scale in scales:
-        positions, values = best(scale * permitted, per_family)
-        rows, places = np.nonzero(values > 0)
-        chosen[rows, positions[rows, places]] = True
-    sizes = np.count_nonzero(chosen, axis=1)
-    valid = np.arange(sizes.max(initial=0))[None, :] < sizes[:, None]
-    items = np.zeros(valid.shape, dtype=np.int64)
-    items[valid] = np.nonzero(chosen)[1]
-    return Candidates(items, valid, np.take_along_axis(scales, items[None], axis=2) * valid)
-
-
-def lesson(scales: Floats, permitted: Flags, truth: Flags) -> Lesson:
+def lesson(scales: Floats, block: Interactions, policy: Repeats, truth: Flags) -> Lesson:
     """What these people's next window teaches; people without an allowed truth are left out."""
-    truth = truth & permitted
+    truth = truth & allowed(block, policy)
     taught = truth.any(axis=1)
-    chosen = candidates(scales[:, taught], permitted[taught])
-    happened = np.take_along_axis(truth[taught], chosen.items, axis=1) & chosen.valid
-    return Lesson(chosen, happened, truth[taught].sum(axis=1))
+    found = candidates.gather(scales[:, taught], block.take(np.flatnonzero(taught)), [policy])[policy]
+    happened = np.take_along_axis(truth[taught], found.items, axis=1) & found.valid
+    return Lesson(found, happened, truth[taught].sum(axis=1))
 
 
 def learn(lessons: Sequence[Lesson], families: int) -> NDArray[np.float64]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import blend
-from tasks.blend import Candidates
-from tasks.recommenders import Flags, Floats, Interactions, Ints
+from tasks.candidates import Candidates
+from tasks.recommenders import Floats, Interactions, Ints
 from tasks.recommenders.popular import Popular
 from tasks.recommenders.trending import Trending
 from tasks.settings import Repeats
@@ -64,14 +64,10 @@ def load(con: duckdb.DuckDBPyConnection, history: Interactions) -> Controls:
     )
 
 
-def permit(controls: Controls, block: Interactions, permitted: Flags) -> Flags:
-    """People × items: what may be shown, without what they muted."""
-    wishes = controls.of(block)
-    if wishes:
-        permitted = permitted.copy()
-    for row, wish in wishes:
-        permitted[row, wish.muted] = False
-    return permitted
+def mute(controls: Controls, block: Interactions, scales: Floats) -> None:
+    """In place, families × people × items: nobody speaks for what a person muted."""
+    for row, wish in controls.of(block):
+        scales[:, row, wish.muted] = 0
 
 
 def weights_of(

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tasks import blend
+from tasks import candidates
 from tasks.recommenders import Floats, Ints
 from tasks.recommenders.trending import Trending
 from tasks.settings import Config
@@ -49,7 +49,7 @@ def make(con: duckdb.DuckDBPyConnection, trained: Trained, config: Config) -> pl
 
 def _ranked(local: Ints, everywhere: Floats, shown: NDArray[np.bool_], newest: Ints, k: int) -> list[tuple[int, str]]:
     """The first k of: popular in the country, trending, newest; each item once."""
-    positions, values = blend.best(everywhere[None, :], k)
+    positions, values = candidates.best(everywhere[None, :], k)
     ranked = {int(item): "popular_in_country" for item in local[:k]}
     for item in positions[0][values[0] > 0]:
         ranked.setdefault(int(item), "trending")

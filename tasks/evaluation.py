@@ -14,11 +14,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from tasks import accuracy, blend, diversity
+from tasks import accuracy, blend, candidates, diversity
 from tasks.accuracy import Figures
+from tasks.candidates import Candidates
 from tasks.diversity import CUTOFFS, Yardstick
 from tasks.ranker import Ranker, rank
-from tasks.recommenders import Flags, Floats, Interactions, Ints
+from tasks.recommenders import Flags, Interactions, Ints
 from tasks.recommenders.content import Content
 from tasks.settings import Config, Repeats, Run
 
@@ -185,10 +186,11 @@ def measure(
         rows = people[start : start + len(block)]
         tables = {signal: happened.dense(signal, rows) for signal in SIGNALS}
         scales = blend.opinions(families, block, config.privacy.min_people)
+        gathered = candidates.gather(scales, block, weights)
         for policy, mixture in weights.items():
             permitted = blend.allowed(block, policy)
             named = (families.names, mixture, policy)
-            lists = dict(_contenders(scales, permitted, block, named, rankers.get(policy)))
+            lists = dict(_contenders(gathered[policy], permitted, block, named, rankers.get(policy)))
             usual = np.where(lists[UNSURPRISING][1], lists[UNSURPRISING][0], -1)
             for name, (items, listed) in lists.items():
                 found = _figures(items, listed, usual, tables, permitted, block, by)
@@ -197,7 +199,7 @@ def measure(
 
 
 def _contenders(
-    scales: Floats,
+    known: Candidates,
     permitted: Flags,
     block: Interactions,
     named: tuple[tuple[str, ...], NDArray[np.float64], Repeats],
@@ -206,7 +208,6 @@ def _contenders(
     """Every recommender's lists of the block under one policy, one at a time: items, and which entries are real."""
     names, mixture, policy = named
     k = max(CUTOFFS)
-    known = blend.candidates(scales, permitted)
     mixed = blend.mix(known.scores, mixture, known.valid)
     for row, name in enumerate(names):
         yield name, known.listed(known.scores[row], k)[:2]
@@ -214,7 +215,7 @@ def _contenders(
     if ranker is not None:
         yield "ranker", known.listed(rank(ranker, block, known, mixed, names, mixture, policy)[0], k)[:2]
     for name, days in BASELINES.items():
-        positions, values = blend.best(block.catalogue.demand[days].astype(np.float32)[None, :] * permitted, k)
+        positions, values = candidates.best(block.catalogue.demand[days].astype(np.float32)[None, :] * permitted, k)
         yield name, (positions, values > 0)
 
 

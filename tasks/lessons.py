@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks import blend, evaluation
-from tasks.blend import Candidates
+from tasks import blend, candidates, evaluation
+from tasks.candidates import Candidates
 from tasks.ranker import Seen
 from tasks.recommenders import Flags, Interactions
 from tasks.settings import Config, Repeats
@@ -46,9 +46,9 @@ def gather(
         rows = people[start : start + len(block)]
         scales = blend.opinions(families, block, config.privacy.min_people)
         tables = {signal: window.happened.dense(signal, rows) for signal in evaluation.SIGNALS}
+        gathered = candidates.gather(scales, block, found)
         for policy, parts in found.items():
-            permitted = blend.allowed(block, policy)
-            known = blend.candidates(scales, permitted)
+            permitted, known = blend.allowed(block, policy), gathered[policy]
             happened = {s: np.take_along_axis(t, known.items, axis=1) & known.valid for s, t in tables.items()}
             parts.append((known, happened, {s: (t & permitted).sum(axis=1) for s, t in tables.items()}))
     return {policy: _seen(chosen, parts, np.isin(people, drawn)) for policy, parts in found.items()}
@@ -62,11 +62,11 @@ def _seen(
     def wide(table: np.ndarray) -> np.ndarray:
         return np.pad(table, [(0, 0)] * (table.ndim - 1) + [(0, width - table.shape[-1])])
 
-    candidates = Candidates(
+    joined = Candidates(
         np.concatenate([wide(known.items) for known, _, _ in parts]),
         np.concatenate([wide(known.valid) for known, _, _ in parts]),
         np.concatenate([wide(known.scores) for known, _, _ in parts], axis=1),
     )
     happened = {s: np.concatenate([wide(part[1][s]) for part in parts]) for s in evaluation.SIGNALS}
     truths = {s: np.concatenate([part[2][s] for part in parts]) for s in evaluation.SIGNALS}
-    return Seen(block, candidates, happened, truths, drawn)
+    return Seen(block, joined, happened, truths, drawn)

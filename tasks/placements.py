@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, controls, default_lists
-from tasks.blend import Candidates
+from tasks import blend, candidates, controls, default_lists
+from tasks.candidates import Candidates
 from tasks.controls import Controls
 from tasks.evaluation import SIGNALS
 from tasks.ranker import rank
@@ -111,13 +111,16 @@ def _block(
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Entries and short lists of a block of people, placement by placement."""
     scales = blend.opinions(trained.families, block, config.privacy.min_people)
+    controls.mute(wishes, block, scales)
+    policies = dict.fromkeys(settings.repeats for settings in config.placements.values())
+    longest = max(settings.k for settings in config.placements.values())
+    gathered = candidates.gather(scales, block, policies, max(candidates.PER_FAMILY, longest))
     warmth = block.temperatures()
     ids, names = np.array(block.people, dtype=object), np.array(trained.families.names, dtype=object)
     items = np.array(block.catalogue.ids, dtype=object)
     for placement, settings in config.placements.items():
         weights, ranker = trained.weights[settings.repeats], trained.rankers.get(settings.repeats)
-        permitted = controls.permit(wishes, block, blend.allowed(block, settings.repeats))
-        known = blend.candidates(scales, permitted, max(blend.PER_FAMILY, settings.k))
+        known = gathered[settings.repeats]
         mixed = blend.mix(known.scores, weights, known.valid)
         names_weights = (trained.families.names, weights, settings.repeats)
         scores, chances = rank(ranker, block, known, mixed, *names_weights)
@@ -186,7 +189,7 @@ def reasons(
     names = np.array(families.names, dtype=object)[family] if len(family) else np.zeros(0, dtype=object)
     code = np.full(len(people), "trending", dtype=object)
     evidence = np.full(len(people), -1, dtype=np.int64)
-    bought = block.dense(block.purchases)[people, items] > 0
+    bought = block.at(block.purchases, people, items) > 0
     # Whichever family brought it: what the person bought before is the best reason.
     names = np.where(bought & ~block.catalogue.sensitive[items], Repeat.name, names)
     again = names == Repeat.name
@@ -199,7 +202,7 @@ def reasons(
         strength, own = _strongest(block, people[social], items[social], kin)
         found = social[strength > 0]
         evidence[found] = own[strength > 0]
-        paid = block.dense(block.purchases)[people[found], evidence[found]] > 0
+        paid = block.at(block.purchases, people[found], evidence[found]) > 0
         code[found] = np.where(paid, "because_you_bought", "because_you_liked")
     reading = families.models.get(Content.name)
     alike = np.flatnonzero(names == Content.name)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import blend
-from tasks.blend import Candidates
+from tasks.candidates import Candidates
 from tasks.ranker_features import Columns, describe
 from tasks.recommenders import Flags, Floats, Interactions, Ints
 from tasks.settings import Config, Repeats

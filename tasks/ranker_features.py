@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import blend
-from tasks.blend import Candidates
+from tasks.candidates import Candidates
 from tasks.recommenders import Floats, Interactions, Ints
 from tasks.settings import Repeats
 

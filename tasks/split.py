@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, matrices
+from tasks import blend, candidates, matrices
 from tasks.errors import ConfigurationError
 from tasks.memory import Watch
 from tasks.recommenders import Floats, Interactions, Ints, Recommender, TooLittleDataError
@@ -183,7 +183,7 @@ def _trial(
         rows = slice(start, start + len(part))
         scale[rows] = blend.opinions(models, part, 1)[0]
         scales = np.stack([*(known[rows] for known in earlier), scale[rows]])
-        lessons.append(blend.lesson(scales, blend.allowed(part, "never"), truth[rows].toarray() > 0))
+        lessons.append(blend.lesson(scales, part, "never", truth[rows].toarray() > 0))
     weights = blend.learn(lessons, len(earlier) + 1)
     return blend.worth(lessons, weights), scale
 
@@ -198,7 +198,7 @@ def _weights(
 
     def lesson(start: int, block: Interactions) -> blend.Lesson:
         truth = hidden[taught[start : start + len(block)]].toarray() > 0
-        return blend.lesson(blend.opinions(families, block, 1), blend.allowed(block, "never"), truth)
+        return blend.lesson(blend.opinions(families, block, 1), block, "never", truth)
 
     with Watch() as watch:
         lessons = [part.result() for part in _submitted(pool, lesson, history.take(taught))]
@@ -278,7 +278,7 @@ def _ranked(scores: Floats, block: Interactions) -> Ints:
     """The K best that a person did not have, in order; an item without a score comes last, by position."""
     masked = scores.copy()
     masked[block.owners(), block.columns] = -1
-    return blend.best(masked, K)[0]
+    return candidates.best(masked, K)[0]
 
 
 def _with(config: Config, family: str, settings: Mapping[str, Any]) -> Config:

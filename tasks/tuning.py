@@ -205,4 +205,4 @@ def _opinion(kind: type[Recommender], history: Interactions, people: Interaction
 def _lesson(
     scales: Mapping[str, Floats], people: Interactions, policy: Repeats, truth: NDArray[np.bool_]
 ) -> blend.Lesson:
-    return blend.lesson(np.stack(list(scales.values())), blend.allowed(people, policy), truth)
+    return blend.lesson(np.stack(list(scales.values())), people, policy, truth)

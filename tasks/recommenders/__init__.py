@@ -127,8 +127,13 @@ class Interactions:
 
     def had(self) -> Flags:
         """Dense people × items: what a repeat may repeat. Bought; where nothing was ever sold, liked on balance."""
+        return self.dense(self.had_cells())
+
+    def had_cells(self) -> Flags:
+        """The same, one per cell."""
         cells = self.purchases > 0 if self.catalogue.sold else self.weight > 0
-        return self.dense(cells & ~self.catalogue.sensitive[self.columns])
+        had: Flags = cells & ~self.catalogue.sensitive[self.columns]
+        return had
 
     def at(self, values: NDArray[Any], people: Ints, items: Ints) -> NDArray[Any]:
         """`values` (one per cell) of these pairs, zero where the person did not meet the item."""

@@ -57,8 +57,8 @@ class Als:
         model = _solver(self.factors.shape[1], self.regularization, self.confidence, threads=1)
         model.item_factors = self.factors
         people = model.recalculate_user(np.arange(len(block)), sp.csr_matrix(cells))
-        scores: Floats = np.maximum(product(people, self.factors), 0)
-        return scores
+        scores = product(people, self.factors)
+        return np.maximum(scores, 0, out=scores)
 
     def save(self, file: Path) -> None:
         settings = np.array([self.regularization, self.confidence, self.half_life_days])

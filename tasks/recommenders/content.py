@@ -53,8 +53,8 @@ class Content:
         weight = block.weight * np.exp2(-block.last_age * rate)
         opinion = block.evidence(weight) - block.evidence(-weight)
         profiles = _unit((opinion @ self.vectors).astype(np.float32))
-        scores: Floats = np.maximum(product(profiles, self.vectors), 0)
-        return scores
+        scores = product(profiles, self.vectors)
+        return np.maximum(scores, 0, out=scores)
 
     def link(self, own: Ints, other: Ints) -> Floats:
         """The cosine of two items, cell by cell."""

@@ -68,8 +68,8 @@ class GraphFilter:
 
     def score(self, block: Interactions) -> Floats:
         people = (block.evidence(block.weight) @ self.inward).astype(np.float32)
-        scores: Floats = np.maximum(product(people, self.outward), 0)
-        return scores
+        scores = product(people, self.outward)
+        return np.maximum(scores, 0, out=scores)
 
     def save(self, file: Path) -> None:
         np.savez(file, inward=self.inward, outward=self.outward)

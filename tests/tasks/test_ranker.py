@@ -10,7 +10,7 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, choice, evaluation, lessons, placements, ranker, reliability, training
+from tasks import blend, candidates, choice, evaluation, lessons, placements, ranker, reliability, training
 from tasks.choice import Learned
 from tasks.ranker import Forest, Ranker, Seen, beside
 from tasks.ranker_features import describe
@@ -146,7 +146,7 @@ def test_features_of_a_person_are_the_same_alone_and_among_others(world: World) 
     def told(rows: list[int]) -> dict[str, np.ndarray]:
         block = history.take(np.array(rows))
         scales = blend.opinions(families, block, 1)
-        known = blend.candidates(scales, blend.allowed(block, "allowed"))
+        known = candidates.gather(scales, block, ["allowed"])["allowed"]
         columns = describe(block, known, weights, names, "allowed")
         return {name: column[np.nonzero(known.valid)[0] == 0] for name, column in columns.items()}
 
@@ -161,7 +161,9 @@ def test_features_of_a_person_are_the_same_alone_and_among_others(world: World) 
 def test_visits_and_returns_are_counted_from_the_days_of_the_items() -> None:
     # given: somebody who came 30, 20 and 10 days ago, twice for the cup
     history = one_person(columns=[0, 1, 2], days=[2, 1, 1], first_age=[30.5, 20.5, 10.5], last_age=[20.5, 20.5, 10.5])
-    known = blend.Candidates(np.array([[0, 1, 2]]), np.ones((1, 3), dtype=bool), np.ones((1, 1, 3), dtype=np.float32))
+    known = candidates.Candidates(
+        np.array([[0, 1, 2]]), np.ones((1, 3), dtype=bool), np.ones((1, 1, 3), dtype=np.float32)
+    )
     # when
     told = describe(history, known, np.ones(1), ["trending"], "allowed")
     # then

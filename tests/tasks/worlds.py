@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from tasks import features
-from tasks.recommenders import Interactions
+from tasks.recommenders import Catalogue, Interactions
 from tasks.recommenders.interactions import load
 from tasks.settings import Config
 from tests.sql.spec import CUT, Night, defaults, open_night
@@ -30,6 +30,20 @@ def world(events: str, items: str, config: Config | None = None) -> Interactions
         return load(night.con, CUT, night.run.config.signals.half_life_days)
     finally:
         night.con.close()
+
+
+def strangers(people: int, items: int) -> Interactions:
+    """People who never met anything, and items that may be shown to them."""
+    nothing, many = np.zeros(0, dtype=np.float32), np.zeros(items, dtype=np.int64)
+    names = tuple(f"i{item:03}" for item in range(items))
+    catalogue = Catalogue(
+        names, names, people=many, demand={}, sold=True, newest=np.arange(items),
+        recommendable=np.ones(items, dtype=bool), sensitive=np.zeros(items, dtype=bool),
+    )  # fmt: skip
+    return Interactions(
+        catalogue, tuple(f"u{person:03}" for person in range(people)), np.zeros(people + 1, dtype=np.int64),
+        np.zeros(0, dtype=np.int32), 90.0, nothing, nothing, nothing, nothing, nothing, nothing,
+    )  # fmt: skip
 
 
 def night_of(events: str, items: str, config: Config | None = None) -> Night:

@@ -1,0 +1,157 @@
+"""Candidates: for each person the best items of every family, what the blend mixes and a ranker ranks.
+
+They are all that is looked at after the families have scored the catalogue, and a hundredth of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.recommenders import Flags, Floats, Interactions, Ints
+from tasks.settings import Repeats
+
+PER_FAMILY = 50
+"""Of one family for one person: five times what people see, so that a mix finds its top in the union."""
+SHALLOW = 6
+"""Cells of a group in `best`: below, looking at groups first costs more than it saves."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """For each person the union of every family's best items."""
+
+    items: Ints
+    """people × candidates: positions in the catalogue."""
+    valid: Flags
+    """people × candidates: rows are as long as the longest union; the rest is padding."""
+    scores: Floats
+    """families × people × candidates, on the common scale."""
+
+    def take(self, people: Flags) -> Candidates:
+        """Of these people only."""
+        return Candidates(self.items[people], self.valid[people], self.scores[:, people])
+
+    def listed(self, scores: Floats, k: int) -> tuple[Ints, Flags, Ints]:
+        """People × k by these scores of the candidates: items, which entries are real, and where they stood."""
+        places, values = best(scores, min(k, scores.shape[1]))
+        return np.take_along_axis(self.items, places, axis=1), values > 0, places
+
+    def ranks(self) -> Ints:
+        """Families × people × candidates, from 1; equal scores by position."""
+        order = np.argsort(-np.where(self.valid, self.scores, -1), axis=2, kind="stable")
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(1, order.shape[2] + 1)[None, None, :], axis=2)
+        return ranks
+
+
+def gather(
+    scales: Floats, block: Interactions, policies: Iterable[Repeats], per_family: int = PER_FAMILY
+) -> dict[Repeats, Candidates]:
+    """By policy, the best `per_family` permitted items of each family that has something to say about them.
+
+    Policies differ by the few items that a person met. All others are searched once, whatever the policy.
+
+    Args:
+        scales: families × people × items, above 0 what may be shown; given back as they came.
+        block: these people.
+        policies: see `blend.allowed`.
+        per_family: at least as many as a list is long.
+    """
+    people, items = block.owners(), block.columns.astype(np.int64)
+    had = block.had_cells()
+    keys: dict[Repeats, list[Ints]] = {policy: [] for policy in policies}
+    for scale in scales:
+        own = scale[people, items]
+        scale[people, items] = 0
+        unmet, values = best(scale, per_family)
+        scale[people, items] = own
+        said = values > 0
+        new = np.nonzero(said)[0], unmet[said], values[said]
+        for policy, found in keys.items():
+            rows, columns = new[:2]
+            if policy != "never":
+                again = (own > 0) & had if policy == "only" else own > 0
+                parts = [(people[again], items[again], own[again]), *([new] if policy == "allowed" else [])]
+                rows, columns, of = (np.concatenate(facts) for facts in zip(*parts, strict=True))
+                rows, columns = _leading(rows, columns, of, per_family)
+            found.append(rows * len(block.catalogue) + columns)
+    return {policy: _union(scales, found, block) for policy, found in keys.items()}
+
+
+def _leading(rows: Ints, items: Ints, values: Floats, most: int) -> tuple[Ints, Ints]:
+    """Rows and items of the `most` highest of each row, equal ones by position."""
+    order = np.lexsort((items, -values, rows))
+    sizes = np.bincount(rows)
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = order[place < most]
+    return rows[kept], items[kept]
+
+
+def _union(scales: Floats, keys: list[Ints], block: Interactions) -> Candidates:
+    """What any family brought: keys are row × items + item."""
+    people, items = np.divmod(np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *keys])), len(block.catalogue))
+    sizes = np.bincount(people, minlength=len(block))
+    valid = np.arange(sizes.max(initial=0))[None, :] < sizes[:, None]
+    table = np.zeros(valid.shape, dtype=np.int64)
+    table[valid] = items
+    scores = np.zeros((len(scales), *valid.shape), dtype=np.float32)
+    scores[:, valid] = scales[:, people, items]
+    return Candidates(table, valid, scores)
+
+
+def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
+    """The k highest of each row, highest first, equal ones by position; fewer where there are fewer items.
+
+    What is not above 0 is a family's silence: it fills the row up, in any order.
+
+    Long rows are looked at in groups first: whatever is among the k highest stands in a group whose peak is among the
+    k highest peaks. Rows where several groups share the last such peak are searched whole. See
+    docs/decisions/0003-top-k.md.
+    """
+    people, items = scores.shape
+    # As many cells in the chosen groups as there are groups.
+    depth = math.isqrt(items // max(1, k))
+    if depth < SHALLOW or not k or not people:
+        return _best(scores, k)
+    groups = items // depth
+    # A group is every so many cells: its peak is found by comparing whole stretches of the row.
+    peaks = scores[:, : groups * depth].reshape(people, depth, groups).max(axis=1)
+    chosen = np.argpartition(peaks, groups - k, axis=1)[:, groups - k :]
+    lowest = np.take_along_axis(peaks, chosen[:, :1], axis=1)
+    crowded = (np.count_nonzero(peaks >= lowest, axis=1) > k) & (lowest[:, 0] > 0)
+    cells = (np.arange(depth)[:, None] * groups + np.sort(chosen, axis=1)[:, None, :]).reshape(people, depth * k)
+    rest = np.broadcast_to(np.arange(groups * depth, items), (people, items - groups * depth))
+    cells = np.concatenate((cells, rest), axis=1)
+    places, values = _best(np.take_along_axis(scores, cells, axis=1), k)
+    positions = np.take_along_axis(cells, places, axis=1)
+    if crowded.any():
+        positions[crowded], values[crowded] = _best(scores[crowded], k)
+    return positions, values
+
+
+def _best(scores: Floats, k: int) -> tuple[Ints, Floats]:
+    """The same by one partition of every row."""
+    people, items = scores.shape
+    k = min(k, items)
+    if k == 0 or people == 0:
+        return np.zeros((people, k), dtype=np.int64), np.zeros((people, k), dtype=np.float32)
+    last = np.partition(scores, items - k, axis=1)[:, items - k, None]
+    picked = scores >= last
+    many, silent = np.count_nonzero(picked, axis=1) > k, last[:, 0] <= 0
+    if (filled := np.flatnonzero(many & silent)).size:
+        picked[filled] = False
+        # Nearly all are equal, which a stable sort walks through.
+        picked[filled[:, None], np.argsort(-scores[filled], axis=1, kind="stable")[:, :k]] = True
+    if (crowded := np.flatnonzero(many & ~silent)).size:
+        above = scores[crowded] > last[crowded]
+        level = scores[crowded] == last[crowded]
+        room = k - np.count_nonzero(above, axis=1)
+        picked[crowded] = above | (level & (np.cumsum(level, axis=1) <= room[:, None]))
+    positions = np.nonzero(picked)[1].reshape(people, k)
+    values = np.take_along_axis(scores, positions, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(positions, order, axis=1), np.take_along_axis(values, order, axis=1)
