@@ -21,9 +21,9 @@ def unchecked() -> Iterator[None]:
 
 
 @pytest.mark.prove
-def test_the_lake_with_its_champion_is_that_of_a_landing_that_never_had_them(market: Path, tmp_path: Path) -> None:
-    run = worlds.lived(tmp_path / "erased", market, canaries=True)
-    never = worlds.lived(tmp_path / "never", market, canaries=False)
+def test_the_lake_with_its_champion_is_that_of_a_landing_that_never_had_them(season: Path, tmp_path: Path) -> None:
+    run = worlds.lived(tmp_path / "erased", season, canaries=True)
+    never = worlds.lived(tmp_path / "never", season, canaries=False)
     learned = registry.champion(run.lake)
     before = scan.scan(Path(run.landing), run.lake, IDS)
     worlds.ask(run)
@@ -39,9 +39,9 @@ def test_the_lake_with_its_champion_is_that_of_a_landing_that_never_had_them(mar
 
 
 @pytest.mark.prove
-def test_a_team_may_leave_the_rebuild_to_the_next_night(market: Path, tmp_path: Path) -> None:
-    run = worlds.lived(tmp_path / "erased", market, canaries=True, nights=worlds.NIGHTS[:2])
-    never = worlds.lived(tmp_path / "never", market, canaries=False)
+def test_a_team_may_leave_the_rebuild_to_the_next_night(season: Path, tmp_path: Path) -> None:
+    run = worlds.lived(tmp_path / "erased", season, canaries=True, nights=worlds.NIGHTS[:2])
+    never = worlds.lived(tmp_path / "never", season, canaries=False)
     config = run.config.model_copy(update={"erase": run.config.erase.model_copy(update={"rebuild": "nightly"})})
     run = replace(run, config=config)
     learned = registry.champion(run.lake)
@@ -67,8 +67,8 @@ def test_a_team_may_leave_the_rebuild_to_the_next_night(market: Path, tmp_path: 
 
 
 @pytest.mark.prove
-def test_a_lake_from_before_forgets_its_champion_too(market: Path, tmp_path: Path) -> None:
-    run = worlds.lived(tmp_path, market, canaries=True, nights=worlds.NIGHTS[2:])
+def test_a_lake_from_before_forgets_its_champion_too(season: Path, tmp_path: Path) -> None:
+    run = worlds.lived(tmp_path, season, canaries=True, nights=worlds.NIGHTS[2:])
     learned = registry.champion(run.lake)
     backup = {f: f.read_bytes() for f in (run.lake / "models").rglob("*") if f.is_file() and not f.is_symlink()}
     worlds.ask(run)

@@ -78,13 +78,13 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def asked(market: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def asked(season: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A lake in which the canaries have asked, and where one that never knew them stands beside."""
     root = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.quality.check", lambda *_: quality.CheckReport(()))
-        worlds.ask(worlds.lived(root / "lake", market, canaries=True, nights=worlds.NIGHTS[2:]))
-        worlds.lived(root / "never", market, canaries=False, nights=worlds.NIGHTS[2:])
+        worlds.ask(worlds.lived(root / "lake", season, canaries=True, nights=worlds.NIGHTS[2:]))
+        worlds.lived(root / "never", season, canaries=False, nights=worlds.NIGHTS[2:])
     yield root
 
 
