@@ -10,12 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tasks import accuracy, blend, evaluation
+from tasks import accuracy, blend, evaluation, model_runs
 from tasks.settings import Config, Repeats
 from tasks.training import Trained
 
-RANKERS = ("ranker", "blend")
-"""Who makes a placement's lists: the first that the training says is used."""
 NOISE = 2.5
 """Per cent outside either end of an interval: a difference that zero lies outside of is beyond noise."""
 
@@ -78,18 +76,12 @@ def _gains(trained: Trained, name: str | None, config: Config) -> tuple[Gains, s
         return {}, None
     gains: Gains = {}
     for placement, settings in config.placements.items():
-        figures = trained.measured[name or speaker(trained, placement), settings.repeats]
+        figures = trained.measured[name or model_runs.maker(trained.runs, placement), settings.repeats]
         gains[settings.repeats] = np.full(len(trained.tested), np.nan)
         counted = figures.truths[signal] > 0
         gains[settings.repeats][counted] = accuracy.per_person(figures, signal, "ndcg", blend.LEARNED_K)
     enough = [g for g in gains.values() if np.count_nonzero(~np.isnan(g)) >= config.evaluation.min_people]
     return gains, signal if enough else None
-
-
-def speaker(trained: Trained, placement: str) -> str:
-    """The recommender whose lists the placement shows."""
-    rows = trained.runs.filter((pl.col("placement") == placement) & pl.col("used"))["recommender"].to_list()
-    return next((name for name in RANKERS if name in rows), "blend")
 
 
 def _difference(
@@ -140,8 +132,9 @@ def _width(challenger: Trained, champion: Trained, placement: str) -> dict[str, 
     for metric in ("coverage", "popularity_share"):
         both = []
         for trained in (challenger, champion):
+            maker = model_runs.maker(trained.runs, placement)
             kept = (
-                (pl.col("recommender") == speaker(trained, placement)) & (pl.col("placement") == placement)
+                (pl.col("placement") == placement) & (pl.col("recommender") == maker)
                 & (pl.col("metric") == metric) & (pl.col("k") == blend.LEARNED_K)
             )  # fmt: skip
             both += accuracy.of_everybody(trained.figures).filter(kept)["value"].drop_nulls().to_list()[:1]

@@ -21,6 +21,8 @@ SCHEMA = {
     "test_ndcg_10_low": pl.Float64, "test_ndcg_10_high": pl.Float64,
 }  # fmt: skip
 """Of marts.model_runs."""
+MAKERS = ("ranker", "blend")
+"""Of lists: the first that is used."""
 
 
 def table(
@@ -88,10 +90,51 @@ def _headline(
     return round(float(values.mean()), 6), round(low, 6), round(high, 6), len(values)
 
 
-def summary(
-    runs: pl.DataFrame, measured: pl.DataFrame, windows: evaluation.Split | None, signal: str | None
+def maker(runs: pl.DataFrame, placement: str) -> str:
+    """The recommender whose lists the placement shows."""
+    used = runs.filter((pl.col("placement") == placement) & pl.col("used"))["recommender"].to_list()
+    return next((name for name in MAKERS if name in used), "blend")
+
+
+def compared(
+    runs: pl.DataFrame, measured: Mapping[tuple[str, str], accuracy.Figures], signal: str | None, config: Config
 ) -> dict[str, Any]:
-    """The `evaluation` object of the run's summary."""
+    """By placement, what makes its lists against the best family and the best baseline, on the test window.
+
+    `ndcg@10` is the mean difference over the same people with its paired 95 % bootstrap interval. The best is the best
+    of that window, which was not known before it: whoever is compared with it has the harder part. Placements with too
+    few people are left out.
+    """
+    found: dict[str, Any] = {}
+    known = runs.filter(pl.col("test_ndcg_10").is_not_null()) if signal else runs.clear()
+    for placement, settings in config.placements.items():
+        rows = known.filter(pl.col("placement") == placement)
+        gains = {name: accuracy.per_person(measured[name, settings.repeats], str(signal), "ndcg", blend.LEARNED_K)
+                 for name in rows["recommender"]}  # fmt: skip
+        name = maker(runs, placement)
+        if name not in gains:
+            continue
+        found[placement] = {"lists_by": name, "people": len(gains[name])}
+        for role in ("family", "baseline"):
+            others = rows.filter(pl.col("role") == role)["recommender"]
+            if others.is_empty():
+                continue
+            best = min(others, key=lambda other: (-gains[other].mean(), other))
+            ahead = gains[name] - gains[best]
+            interval = accuracy.interval(ahead, config.evaluation.bootstrap, config.run.seed)
+            figures = [round(float(value), 6) for value in (ahead.mean(), *interval)]
+            found[placement][f"against_best_{role}"] = {"name": best, "ndcg@10": figures}
+    return found
+
+
+def summary(
+    runs: pl.DataFrame,
+    measured: pl.DataFrame,
+    windows: evaluation.Split | None,
+    signal: str | None,
+    versus: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The `evaluation` object of the run's summary; `versus` is what `compared` found."""
     told = (pl.col("metric") == "coverage") | ((pl.col("signal") == (signal or "")) & (pl.col("metric") != "ndcg"))
     others = accuracy.of_everybody(measured).filter((pl.col("k") == 10) & told)
     by_model: dict[tuple[str, str], dict[str, float | None]] = {}
@@ -113,4 +156,5 @@ def summary(
         "validation": [w.validation.date().isoformat(), w.test.date().isoformat()],
         "test": [w.test.date().isoformat(), w.end.date().isoformat()],
     }  # fmt: skip
-    return {"split": {**dates, "too_little_data": w is None or signal is None}, "signal": signal, "models": models}
+    split = {**dates, "too_little_data": w is None or signal is None}
+    return {"split": split, "signal": signal, "models": models, "compared": dict(versus)}

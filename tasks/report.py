@@ -102,6 +102,11 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
             value, low, high = figures.get(placement, {}).get("ndcg@10") or (None, None, None)
             cells.append("–" if value is None else f"{value:.3f} ({low:.3f}–{high:.3f})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    for placement, told in evaluation.get("compared", {}).items():
+        if best := told.get("against_best_family"):
+            ahead, low, high = best["ndcg@10"]
+            lines += ["", f"{placement}: {told['lists_by']} against {best['name']} {ahead:+.4f} "
+                          f"({low:+.4f} to {high:+.4f}), the same {told['people']:,} people"]  # fmt: skip
     return lines
 
 

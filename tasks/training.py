@@ -109,7 +109,8 @@ def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> 
         own = outcomes.own_lists_share(con, run.as_of, config.outcomes.window_days)
         runs = model_runs.table(families, learned, measured, history, signal, own, config)
         version = _version(run, families, weights, learned)
-        told = model_runs.summary(runs, figures, windows, signal)
+        versus = model_runs.compared(runs, measured, signal, config)
+        told = model_runs.summary(runs, figures, windows, signal, versus)
         rankers = {policy: of.ranker for policy, of in learned.items() if of.ranker}
         trained = Trained(history, families, weights, version, told, runs, figures, measured, tested, rankers, believed)
     record(con, trained)

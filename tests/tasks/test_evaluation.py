@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks import accuracy, blend, contracts, evaluation, training
+from tasks import accuracy, blend, contracts, evaluation, model_runs, training
 from tasks.recommenders.interactions import load
 from tests.sql.spec import CUT, Night
 from tests.tasks.worlds import FIRST_DAY, market, night_of, settings, table
@@ -95,6 +95,43 @@ def test_recall_and_hit_rate_are_worked_by_hand() -> None:
     assert value("recall", 10) == [0.5, 0]
     assert value("hit_rate", 5) == [1, 0]
     assert value("ndcg", 5) == [pytest.approx(1 / sum(1 / np.log2(p + 1) for p in range(1, 5))), 0]
+
+
+def test_lists_are_compared_with_the_best_family_person_by_person() -> None:
+    # given: of two families one is better; the blend hits wherever that one does, and once more
+    hits = {"repeat": [1, 0, 0, 1], "als": [0, 0, 1, 0], "blend": [1, 1, 0, 1], "popular_all_time": [0, 0, 0, 0]}
+    roles = {"repeat": "family", "als": "family", "blend": "blend", "popular_all_time": "baseline"}
+    config = settings(evaluation={"min_people": 4, "bootstrap": 100})
+    runs = pl.DataFrame(
+        [
+            {
+                "recommender": name,
+                "placement": "for_you",
+                "role": roles[name],
+                "used": name != "als",
+                "test_ndcg_10": 0.5,
+            }
+            for name in hits
+        ],
+        schema_overrides=model_runs.SCHEMA,
+    )
+    measured: dict[tuple[str, str], accuracy.Figures] = {
+        (name, config.placements["for_you"].repeats): accuracy.Figures(
+            {"purchase": np.array(found, dtype=bool)[:, None] & (np.arange(20) == 0)},
+            {"purchase": np.ones(4, dtype=np.int64)},
+            np.array(["hot"] * 4),
+        )
+        for name, found in hits.items()
+    }
+    # when
+    told = model_runs.compared(runs, measured, "purchase", config)["for_you"]
+    # then
+    assert (told["lists_by"], told["people"]) == ("blend", 4)
+    assert told["against_best_family"]["name"] == "repeat"
+    mean, low, high = told["against_best_family"]["ndcg@10"]
+    assert mean == 0.25
+    assert 0 == low < mean < high
+    assert told["against_best_baseline"]["ndcg@10"][0] == 0.75
 
 
 def test_the_interval_repeats_and_narrows_with_people() -> None:
