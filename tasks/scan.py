@@ -202,11 +202,13 @@ def _short(file: Path, people: set[str], table: str) -> int:
 
 
 def _csv(text: str, people: set[str], naming: set[str]) -> int:
-    lines = text.splitlines()
+    lines = pl.Series(text.splitlines(), dtype=pl.String)
     header = next(csv.reader(lines[:1]), [])
     places = [i for i, name in enumerate(header) if name in naming]
     hits = 0
-    for line in lines[1:]:
+    # Few lines hold an id at all, however it is quoted: only those are read as CSV.
+    written = sorted(people | {name.replace('"', '""') for name in people})
+    for line in lines[1:].filter(lines[1:].str.contains_any(written)):
         cells = next(csv.reader(io.StringIO(line)), [])
         if len(cells) == len(header) and places:
             hits += any(cells[i] in people for i in places)
