@@ -142,8 +142,7 @@ def _happened(known: Interactions, pairs: list[tuple[str, str]]) -> Flags:
 
 
 def _ranked(scores: Floats, truth: Flags) -> dict[str, float]:
-    positions, _ = candidates.best(scores, K)
-    hits = np.take_along_axis(truth, positions, axis=1)
+    hits = _hits(scores, truth)
     truths = truth.sum(axis=1)
     return {
         "ndcg@10": float(blend.ndcg(hits, truths, K).mean()),
@@ -152,8 +151,13 @@ def _ranked(scores: Floats, truth: Flags) -> dict[str, float]:
 
 
 def _gains(scores: Floats, truth: Flags) -> np.ndarray[Any, Any]:
-    positions, _ = candidates.best(scores, K)
-    return blend.ndcg(np.take_along_axis(truth, positions, axis=1), truth.sum(axis=1), K)
+    return blend.ndcg(_hits(scores, truth), truth.sum(axis=1), K)
+
+
+def _hits(scores: Floats, truth: Flags) -> Flags:
+    positions, values = candidates.best(scores, K)
+    hits: Flags = np.take_along_axis(truth, positions, axis=1) & (values > 0)
+    return hits
 
 
 def main() -> None:

@@ -84,11 +84,16 @@ def gather(
 
 def _leading(rows: Ints, items: Ints, values: Floats, most: int) -> tuple[Ints, Ints]:
     """Rows and items of the `most` highest of each row, equal ones by position."""
-    order = np.lexsort((items, -values, rows))
-    sizes = np.bincount(rows)
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    order, place = _ranked(rows, items, values)
     kept = order[place < most]
     return rows[kept], items[kept]
+
+
+def _ranked(rows: Ints, items: Ints, values: Floats) -> tuple[Ints, Ints]:
+    """The entries row by row, highest first, equal ones by position; and the place of each in its row, from 0."""
+    order = np.lexsort((items, -values, rows))
+    sizes = np.bincount(rows)
+    return order, np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 def _union(scales: Floats, keys: list[Ints], block: Interactions) -> Candidates:
@@ -104,49 +109,70 @@ def _union(scales: Floats, keys: list[Ints], block: Interactions) -> Candidates:
 
 
 def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """The k highest of each row, highest first, equal ones by position; fewer where there are fewer items.
-
-    What is not above 0 is a family's silence: it fills the row up, in any order.
+    """The k highest above 0 of each row, highest first, equal ones by position; rows with fewer are filled with zeros.
 
     Long rows are looked at in groups first: whatever is among the k highest stands in a group whose peak is among the
-    k highest peaks. Rows where several groups share the last such peak are searched whole. See
-    docs/decisions/0003-top-k.md.
+    k highest peaks. Rows where several groups share the last such peak are searched whole, and rows where few groups
+    hold anything only there. See docs/decisions/0003-top-k.md.
     """
     people, items = scores.shape
+    k = min(k, items)
+    positions, values = np.zeros((people, k), dtype=np.int64), np.zeros((people, k), dtype=np.float32)
+    if not positions.size:
+        return positions, values
     # As many cells in the chosen groups as there are groups.
     depth = math.isqrt(items // max(1, k))
-    if depth < SHALLOW or not k or not people:
-        return _best(scores, k)
+    depth = depth if depth >= SHALLOW else 1
     groups = items // depth
     # A group is every so many cells: its peak is found by comparing whole stretches of the row.
-    peaks = scores[:, : groups * depth].reshape(people, depth, groups).max(axis=1)
-    chosen = np.argpartition(peaks, groups - k, axis=1)[:, groups - k :]
-    lowest = np.take_along_axis(peaks, chosen[:, :1], axis=1)
-    crowded = (np.count_nonzero(peaks >= lowest, axis=1) > k) & (lowest[:, 0] > 0)
-    cells = (np.arange(depth)[:, None] * groups + np.sort(chosen, axis=1)[:, None, :]).reshape(people, depth * k)
-    rest = np.broadcast_to(np.arange(groups * depth, items), (people, items - groups * depth))
-    cells = np.concatenate((cells, rest), axis=1)
-    places, values = _best(np.take_along_axis(scores, cells, axis=1), k)
-    positions = np.take_along_axis(cells, places, axis=1)
-    if crowded.any():
-        positions[crowded], values[crowded] = _best(scores[crowded], k)
+    peaks = scores[:, : groups * depth].reshape(people, depth, groups).max(axis=1) if depth > 1 else scores
+    few = np.count_nonzero(peaks > 0, axis=1) <= k
+    if few.any():
+        rows, found = _spoken(scores, np.flatnonzero(few), peaks, depth)
+        order, place = _ranked(rows, found, scores[rows, found])
+        order, place = order[place < k], place[place < k]
+        positions[rows[order], place], values[rows[order], place] = found[order], scores[rows[order], found[order]]
+    if not few.all():
+        many = scores if not few.any() else scores[~few]
+        searched = _partitioned(many, k) if depth == 1 else _grouped(many, k, peaks[~few], depth)
+        positions[~few], values[~few] = searched
     return positions, values
 
 
-def _best(scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """The same by one partition of every row."""
+def _spoken(scores: Floats, few: Ints, peaks: Floats, depth: int) -> tuple[Ints, Ints]:
+    """Row and position of all that is above 0 in these rows, looked for where a group's peak is."""
+    groups = peaks.shape[1]
+    where, group = np.nonzero(peaks[few] > 0)
+    rest = np.arange(groups * depth, scores.shape[1])
+    rows = np.concatenate((np.repeat(few[where], depth), np.repeat(few, len(rest))))
+    found = np.concatenate(((group[:, None] + np.arange(depth) * groups).ravel(), np.tile(rest, len(few))))
+    said = scores[rows, found] > 0
+    return rows[said], found[said]
+
+
+def _grouped(scores: Floats, k: int, peaks: Floats, depth: int) -> tuple[Ints, Floats]:
     people, items = scores.shape
-    k = min(k, items)
-    if k == 0 or people == 0:
-        return np.zeros((people, k), dtype=np.int64), np.zeros((people, k), dtype=np.float32)
+    groups = peaks.shape[1]
+    chosen = np.argpartition(peaks, groups - k, axis=1)[:, groups - k :]
+    lowest = np.take_along_axis(peaks, chosen[:, :1], axis=1)
+    crowded = np.count_nonzero(peaks >= lowest, axis=1) > k
+    cells = (np.arange(depth)[:, None] * groups + np.sort(chosen, axis=1)[:, None, :]).reshape(people, depth * k)
+    rest = np.broadcast_to(np.arange(groups * depth, items), (people, items - groups * depth))
+    cells = np.concatenate((cells, rest), axis=1)
+    places, values = _partitioned(np.take_along_axis(scores, cells, axis=1), k)
+    positions = np.take_along_axis(cells, places, axis=1)
+    if crowded.any():
+        positions[crowded], values[crowded] = _partitioned(scores[crowded], k)
+    return positions, values
+
+
+def _partitioned(scores: Floats, k: int) -> tuple[Ints, Floats]:
+    """By one partition of every row; each has more than k cells above 0, or as many."""
+    people, items = scores.shape
     last = np.partition(scores, items - k, axis=1)[:, items - k, None]
     picked = scores >= last
-    many, silent = np.count_nonzero(picked, axis=1) > k, last[:, 0] <= 0
-    if (filled := np.flatnonzero(many & silent)).size:
-        picked[filled] = False
-        # Nearly all are equal, which a stable sort walks through.
-        picked[filled[:, None], np.argsort(-scores[filled], axis=1, kind="stable")[:, :k]] = True
-    if (crowded := np.flatnonzero(many & ~silent)).size:
+    crowded = np.flatnonzero(np.count_nonzero(picked, axis=1) > k)
+    if len(crowded):
         above = scores[crowded] > last[crowded]
         level = scores[crowded] == last[crowded]
         room = k - np.count_nonzero(above, axis=1)

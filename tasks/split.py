@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from tasks import blend, candidates, matrices
 from tasks.errors import ConfigurationError
 from tasks.memory import Watch
-from tasks.recommenders import Floats, Interactions, Ints, Recommender, TooLittleDataError
+from tasks.recommenders import Flags, Floats, Interactions, Ints, Recommender, TooLittleDataError
 from tasks.recommenders.als import Als
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
@@ -154,14 +154,16 @@ def tune(
     return config, tried
 
 
-def recall_and_ndcg(positions: Ints, truth: sp.csr_array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def recall_and_ndcg(
+    positions: Ints, listed: Flags, truth: sp.csr_array
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per person with a truth: hits in the K first over |truth|; NDCG with the ideal over min(K, |truth|) hits."""
     owners = np.repeat(np.arange(truth.shape[0]), np.diff(truth.indptr))
     dense = np.zeros(truth.shape, dtype=bool)
     dense[owners, truth.indices] = True
     truths = np.diff(truth.indptr).astype(np.int64)
     some = truths > 0
-    hits = np.take_along_axis(dense, positions, axis=1)[some]
+    hits = (np.take_along_axis(dense, positions, axis=1) & listed)[some]
     return hits.sum(axis=1) / truths[some], blend.ndcg(hits, truths[some], K)
 
 
@@ -242,10 +244,10 @@ def _measure(
         for (name, model), weight in zip(families.models.items(), weights, strict=True):
             begun = time.monotonic()
             scale = blend.opinions(blend.Families({name: model}, {}), block, 1)[0]
-            found[name] = recall_and_ndcg(_ranked(scale, block), theirs)
+            found[name] = recall_and_ndcg(*_ranked(scale, block), theirs)
             seconds[name] = time.monotonic() - begun
             mixed += np.float32(weight) * scale
-        found["blend"] = recall_and_ndcg(_ranked(mixed, block), theirs)
+        found["blend"] = recall_and_ndcg(*_ranked(mixed, block), theirs)
         return found, seconds
 
     with Watch() as watch:
@@ -274,11 +276,12 @@ def _submitted(pool: ThreadPoolExecutor, work: Callable[[int, Interactions], Any
     return [pool.submit(work, start, block) for start, block in people.blocks(BLOCK_CELLS)]
 
 
-def _ranked(scores: Floats, block: Interactions) -> Ints:
-    """The K best that a person did not have, in order; an item without a score comes last, by position."""
+def _ranked(scores: Floats, block: Interactions) -> tuple[Ints, Flags]:
+    """The K best that a person did not have, in order, and which entries have a score at all."""
     masked = scores.copy()
-    masked[block.owners(), block.columns] = -1
-    return candidates.best(masked, K)[0]
+    masked[block.owners(), block.columns] = 0
+    positions, values = candidates.best(masked, K)
+    return positions, values > 0
 
 
 def _with(config: Config, family: str, settings: Mapping[str, Any]) -> Config:

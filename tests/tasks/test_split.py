@@ -65,7 +65,7 @@ def test_recall_is_over_all_truths_and_ndcg_over_the_ideal_list() -> None:
     positions = np.array([[4, 0, 2, *range(5, 22)], [*range(20)]])
     truth = sp.csr_array((np.ones(3), ([0, 0, 0], [4, 2, 30])), shape=(2, 40))
 
-    recall, gain = split.recall_and_ndcg(positions, truth)
+    recall, gain = split.recall_and_ndcg(positions, np.ones(positions.shape, dtype=bool), truth)
 
     assert recall.tolist() == [pytest.approx(2 / 3)]
     assert gain.tolist() == [pytest.approx(1.5 / (1.5 + 1 / np.log2(3)))]
