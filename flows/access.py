@@ -14,8 +14,8 @@ from typing import Any
 from prefect import flow
 
 from flows.steps import Step, as_task, plainly, timed
-from tasks import access, access_files, erasure, exports, hiding, ingest, lake, limits, tombstones
-from tasks.errors import BlockedError, ConfigurationError, MissingInputError
+from tasks import access, access_files, erasure, exports, hiding, ingest, lake, limits, shelf, tombstones
+from tasks.errors import BlockedError, ConfigurationError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
 from tasks.tombstones import Ledger, Request
@@ -49,8 +49,7 @@ def answer(
         MissingInputError: there is no lake.
     """
     began = time.perf_counter()
-    if not run.lake.is_dir():
-        raise MissingInputError(f"{run.lake}: no lake here; check --lake")
+    shelf.reach(run.lake)
     seconds: dict[str, float] = {}
     answered: dict[str, Any] = {}
     with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:

@@ -202,9 +202,9 @@ def promote(
 ) -> None:
     """Serve a trained model from the next night on."""
     from tasks import lake as lakes
-    from tasks import registry
+    from tasks import registry, shelf
 
-    _existing(lake)
+    shelf.reach(lake)
     with lakes.lock(lake, wait=wait):
         registry.promote(lake, version)
     _tell({"champion": version}, f"champion {version}\n", as_json)
@@ -214,9 +214,9 @@ def promote(
 def demote(lake: Lake, wait: Wait = 0, as_json: Json = False) -> None:
     """Serve the model before the champion again from the next night on."""
     from tasks import lake as lakes
-    from tasks import registry
+    from tasks import registry, shelf
 
-    _existing(lake)
+    shelf.reach(lake)
     with lakes.lock(lake, wait=wait):
         before = registry.demote(lake)
     _tell({"champion": before}, f"champion {before or 'none: nights train on their own'}\n", as_json)
@@ -247,11 +247,11 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Serve an earlier publication until the next night."""
-    from tasks import hiding, publication
+    from tasks import hiding, publication, shelf
     from tasks import lake as lakes
     from tasks.settings import load_config
 
-    _existing(lake)
+    shelf.reach(lake)
     with lakes.lock(lake, wait=wait):
         if not dry_run:
             hiding.cleanse(lake, load_config())
@@ -274,10 +274,10 @@ def doctor(
     """Examine versions, settings, space and every byte of the lake; mend a lake that was moved."""
     from tasks import doctor as examination
     from tasks import lake as lakes
-    from tasks import ledger
+    from tasks import ledger, shelf
     from tasks.settings import load_config, open_run
 
-    _existing(lake)
+    shelf.reach(lake)
     with lakes.lock(lake):
         found = examination.examine(lake, load_config(config), mend=True)
     if landing is not None:
@@ -306,13 +306,6 @@ def _meant(landing: str, lake: Path, as_of: str | None, config: Path | None) -> 
     from tasks.settings import open_run
 
     reach(open_run(landing=landing, lake=lake, as_of=as_of, config=config).landing)
-
-
-def _existing(lake: Path) -> None:
-    from tasks.errors import MissingInputError
-
-    if not lake.is_dir():
-        raise MissingInputError(f"{lake}: no lake here; check --lake")
 
 
 def _show(summary: dict[str, Any], as_json: bool) -> None:

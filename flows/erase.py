@@ -21,7 +21,7 @@ from flows import nightly, relearn
 from flows.steps import Step, as_task, plainly, timed
 from tasks import contracts as laws
 from tasks import erasure, exports, hiding, ingest, lake, proof, scan, shelf, tombstones, withdrawal
-from tasks.errors import BlockedError, ConfigurationError, MissingInputError
+from tasks.errors import BlockedError, ConfigurationError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
 from tasks.subtraction import Landed
@@ -71,8 +71,7 @@ def erase(
         ConflictError: another run holds the lock.
     """
     began = time.perf_counter()
-    if not run.lake.is_dir():
-        raise MissingInputError(f"{run.lake}: no lake here; check --lake")
+    shelf.reach(run.lake)
     with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
         with lake.connect(room / "erase.duckdb", run.config) as con, ingest.workspace(con):
             landed = [asked for asked in erasure.asked(con, run, room) if asked.kind == "erase"]

@@ -61,10 +61,9 @@ def request(
     as_json: Json = False,
 ) -> None:
     """Enter requests, verified by you, and print their opaque ids; or list them."""
-    from tasks import deadlines, limits, tombstones
+    from tasks import deadlines, limits, shelf, tombstones
 
-    if not lake.is_dir():
-        raise MissingInputError(f"{lake}: no lake here; check --lake")
+    shelf.reach(lake)
     if list_ == (user_file is not None):
         raise ConfigurationError("request: give either --user-file or --list")
     if user_file is not None:
@@ -166,9 +165,9 @@ def scan(
 ) -> None:
     """Look for traces of people in landing, lake, ledger, Prefect's home and temporary files; never says whose."""
     from tasks import scan as scanner
+    from tasks import shelf
 
-    if not lake.is_dir():
-        raise MissingInputError(f"{lake}: no lake here; check --lake")
+    shelf.reach(lake)
     prefect = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
     temporary = [p for p in Path(tempfile.gettempdir()).glob("tailorbird*") if p.is_dir()]
     others = [("prefect", prefect), *(("temp", p) for p in temporary)]
@@ -185,11 +184,10 @@ def scan(
 
 def explain_system(lake: Lake, config: Settings = None, as_json: Json = False) -> None:
     """The main parameters in plain words: what is collected, for what and how long, what weighs how much."""
-    from tasks import transparency
+    from tasks import shelf, transparency
     from tasks.settings import load_config
 
-    if not lake.is_dir():
-        raise MissingInputError(f"{lake}: no lake here; check --lake")
+    shelf.reach(lake)
     facts = transparency.explain(lake, load_config(config))
     _show(facts, as_json, [transparency.as_markdown(facts).rstrip("\n")])
 

@@ -27,10 +27,11 @@ from tasks import (
     removal,
     report,
     retention,
+    shelf,
     tombstones,
     withdrawal,
 )
-from tasks.errors import ConfigurationError, MissingInputError
+from tasks.errors import ConfigurationError
 from tasks.report import Summary
 from tasks.settings import Run, open_run
 
@@ -66,8 +67,7 @@ def retain(run: Run, step: Step = plainly, *, dry_run: bool = False, wait: float
         MissingInputError: there is no lake.
     """
     began = time.perf_counter()
-    if not run.lake.is_dir():
-        raise MissingInputError(f"{run.lake}: no lake here; check --lake")
+    shelf.reach(run.lake)
     seconds: dict[str, float] = {}
     with lake.lock(run.lake, wait=wait), lake.scratch(run.lake) as room:
         this = Removing(run, room, dry_run)

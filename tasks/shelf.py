@@ -11,10 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from tasks import serving
+from tasks.errors import MissingInputError
 from tasks.lake import sha256, sync_folder, write_atomically
 
 # Beside a manifest: another publication stands in its place, and only readers who hold it open still see it.
 SUPERSEDED = "superseded"
+
+
+def reach(lake: Path) -> None:
+    """Nothing is asked of a lake that is not there.
+
+    Raises:
+        MissingInputError: it is not.
+    """
+    if not lake.is_dir():
+        raise MissingInputError(f"{lake}: no lake here; check --lake")
 
 
 def current(lake: Path) -> str | None:
