@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import privacy
+from flows import privacy, served
+from flows.options import AsOf, Json, Lake, Landing, Settings, Wait, tell, tell_json
 from tasks.errors import TailorbirdError
 
 # Before Prefect is imported: a start-up limit that a cold machine can keep, no telemetry, and no log of what goes
@@ -44,13 +45,7 @@ bench = typer.Typer(
 app.add_typer(bench, name="benchmark")
 
 privacy.register(app)
-
-Landing = Annotated[str, typer.Option(envvar="TAILORBIRD_LANDING", help="Folder or URL of the landed files.")]
-Lake = Annotated[Path, typer.Option(envvar="TAILORBIRD_LAKE", help="Folder of the lake.")]
-AsOf = Annotated[str | None, typer.Option(help="A date or an ISO 8601 instant; by default yesterday.")]
-Settings = Annotated[Path | None, typer.Option("--config", help="A settings file; see `tailorbird config`.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Wait = Annotated[float, typer.Option(help="Seconds to wait for another run's lock.")]
+served.register(app)
 
 
 def main() -> None:
@@ -94,7 +89,7 @@ def backfill(
 
     nights = flow(landing, str(lake), first.date(), last.date(), str(config) if config else None, wait)
     if as_json:
-        _print(nights)
+        tell_json(nights)
         return
     for summary in nights:
         print(f"{summary['as_of']}  {summary['status']:<10} {summary['publication'] or '–'}")
@@ -143,7 +138,7 @@ def split(
 
     found = splits.run(train, test, load_config(config), budget)
     if as_json:
-        _print(found)
+        tell_json(found)
         return
     for name, figures in found["models"].items():
         print(f"{name:<14} " + "  ".join(f"{word} {value:,.4f}" for word, value in figures.items()))
@@ -172,94 +167,9 @@ def retrain(
         summary = flows.retrain(landing, str(lake), as_of, str(config) if config else None, trials, budget, wait)
     except TailorbirdError as problem:
         if problem.summary is not None:
-            _tell(problem.summary, flows.as_text(problem.summary), as_json)
+            tell(problem.summary, flows.as_text(problem.summary), as_json)
         raise
-    _tell(summary, flows.as_text(summary), as_json)
-
-
-@app.command(epilog="Example: tailorbird models --lake lake")
-def models(lake: Lake, as_json: Json = False) -> None:
-    """List the trained models, oldest data first."""
-    from dataclasses import asdict
-
-    from tasks import registry
-
-    known = registry.models(lake)
-    if as_json:
-        _print([asdict(model) for model in known])
-        return
-    for one in known:
-        mark = "!" if not one.intact else "*" if one.champion else "+" if one.serves else " "
-        print(f"{mark} {one.version:<32} {one.bytes:>12,} bytes")
-
-
-@app.command(epilog="Example: tailorbird promote 2011-11-10-0123456789ab --lake lake")
-def promote(
-    version: Annotated[str, typer.Argument(help="A model of `tailorbird models`.")],
-    lake: Lake,
-    wait: Wait = 0,
-    as_json: Json = False,
-) -> None:
-    """Serve a trained model from the next night on."""
-    from tasks import lake as lakes
-    from tasks import registry, shelf
-
-    shelf.reach(lake)
-    with lakes.lock(lake, wait=wait):
-        registry.promote(lake, version)
-    _tell({"champion": version}, f"champion {version}\n", as_json)
-
-
-@app.command(epilog="Example: tailorbird demote --lake lake")
-def demote(lake: Lake, wait: Wait = 0, as_json: Json = False) -> None:
-    """Serve the model before the champion again from the next night on."""
-    from tasks import lake as lakes
-    from tasks import registry, shelf
-
-    shelf.reach(lake)
-    with lakes.lock(lake, wait=wait):
-        before = registry.demote(lake)
-    _tell({"champion": before}, f"champion {before or 'none: nights train on their own'}\n", as_json)
-
-
-@app.command(epilog="Example: tailorbird publications --lake lake")
-def publications(lake: Lake, as_json: Json = False) -> None:
-    """List the publications that can be served, oldest first."""
-    from dataclasses import asdict
-
-    from tasks import publication
-
-    known = publication.publications(lake)
-    if as_json:
-        _print([asdict(p) for p in known])
-        return
-    for one in known:
-        mark = "*" if one.current else "!" if not one.complete else " "
-        print(f"{mark} {one.id:<32} {one.rows:>12,} rows")
-
-
-@app.command(epilog="Example: tailorbird rollback --lake lake --dry-run")
-def rollback(
-    lake: Lake,
-    to: Annotated[str | None, typer.Option(help="A publication's id; by default the newest earlier day's.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Verify and say what would be served.")] = False,
-    wait: Wait = 0,
-    as_json: Json = False,
-) -> None:
-    """Serve an earlier publication until the next night."""
-    from tasks import hiding, publication, shelf
-    from tasks import lake as lakes
-    from tasks.settings import load_config
-
-    shelf.reach(lake)
-    with lakes.lock(lake, wait=wait):
-        if not dry_run:
-            hiding.cleanse(lake, load_config())
-        target = publication.rollback(lake, to, dry_run=dry_run)
-    if as_json:
-        _print({"publication": target.id, "as_of": target.as_of, "dry_run": dry_run})
-    else:
-        print(f"{'would serve' if dry_run else 'serving'} {target.id}")
+    tell(summary, flows.as_text(summary), as_json)
 
 
 @app.command(epilog="Example: tailorbird doctor --lake lake --landing landing")
@@ -284,7 +194,7 @@ def doctor(
         run = open_run(landing=landing, lake=lake, config=config)
         found["would_run"] = {"as_of": run.label, "new_files": ledger.waiting(run)}
     if as_json:
-        _print(found)
+        tell_json(found)
     else:
         for topic, facts in found.items():
             print(f"{topic}: {json.dumps(facts, default=str)}")
@@ -297,7 +207,7 @@ def config(config: Settings = None) -> None:
     """Print the settings in force, as JSON."""
     from tasks.settings import load_config
 
-    _print(load_config(config).model_dump(mode="json"))
+    tell_json(load_config(config).model_dump(mode="json"))
 
 
 def _meant(landing: str, lake: Path, as_of: str | None, config: Path | None) -> None:
@@ -311,26 +221,15 @@ def _meant(landing: str, lake: Path, as_of: str | None, config: Path | None) -> 
 def _show(summary: dict[str, Any], as_json: bool) -> None:
     from tasks import report
 
-    _tell(summary, report.as_text(summary), as_json)
-
-
-def _tell(content: dict[str, Any], words: str, as_json: bool) -> None:
-    if as_json:
-        _print(content)
-    else:
-        print(words, end="")
+    tell(summary, report.as_text(summary), as_json)
 
 
 def _counts(counts: dict[str, int], as_json: bool) -> None:
     if as_json:
-        _print(counts)
+        tell_json(counts)
         return
     for name, count in counts.items():
         print(f"{name:<24} {count:>12,}")
-
-
-def _print(content: Any) -> None:
-    print(json.dumps(content, indent=1, default=str))
 
 
 if __name__ == "__main__":

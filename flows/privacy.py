@@ -9,10 +9,11 @@ import tempfile
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from flows.options import Json, Lake, Landing, Settings, tell
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 
 receipts = typer.Typer(
@@ -21,10 +22,6 @@ receipts = typer.Typer(
     epilog="Example: tailorbird receipt verify receipt.json --lake lake",
 )
 
-Landing = Annotated[str, typer.Option(envvar="TAILORBIRD_LANDING", help="Folder or URL of the landed files.")]
-Lake = Annotated[Path, typer.Option(envvar="TAILORBIRD_LAKE", help="Folder of the lake.")]
-Settings = Annotated[Path | None, typer.Option("--config", help="A settings file; see `tailorbird config`.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Users = Annotated[str, typer.Option(help="File with one id per line; - reads standard input.")]
 
 
@@ -73,7 +70,7 @@ def request(
             # An objection holds from the next run on; there is nothing else to do for it.
             enter = limits.enter if kind.value in limits.KINDS else tombstones.receive
             made = [enter(ledger, kind.value, one, moment) for one in people]
-        _show({"requests": made}, as_json, made)
+        tell({"requests": made}, made, as_json)
         return
     with tombstones.opened(lake) as ledger:
         known = tombstones.requests(ledger) if ledger else []
@@ -89,15 +86,15 @@ def request(
         }
         for r in known
     ]
-    _show(
+    tell(
         {"requests": told},
-        as_json,
         [
             f"{t['request']}  {t['kind']:<8} {t['state']:<10} {t['requested_at']}"
             + ("" if t["days_open"] is None else f"  open for {t['days_open']} days")
             + (f"  ALARM: more than {t['alarm']}" if t["alarm"] else "")
             for t in told
         ],
+        as_json,
     )
 
 
@@ -116,7 +113,7 @@ def erase(
     summary = erase_flow(landing, str(lake), request, str(config) if config else None, dry_run, wait)
     lines = [f"{one}  {state}" for one, state in summary["requests"].items()]
     lines += [f"{place:<48} {rows:>10,}" for place, rows in summary["found"].items()]
-    _show(summary, as_json, [f"erase: {summary['status']}", *lines])
+    tell(summary, [f"erase: {summary['status']}", *lines], as_json)
 
 
 def access(
@@ -136,7 +133,7 @@ def access(
     for name, told in summary["requests"].items():
         lines += [f"{name}  {told['files']} files in {told['folder']}, to be removed on {told['expires_at'][:10]}"]
         lines += [f"{place:<60} {rows:>8,}" for place, rows in told["counts"].items()]
-    _show(summary, as_json, lines)
+    tell(summary, lines, as_json)
 
 
 def retain(
@@ -153,7 +150,7 @@ def retain(
 
     summary = retain_flow(landing, str(lake), as_of, str(config) if config else None, dry_run, wait)
     lines = [f"{place:<48} {rows:>10,}" for place, rows in summary["removed"].items()]
-    _show(summary, as_json, [f"retain {summary['as_of']}: {summary['status']}", *lines])
+    tell(summary, [f"retain {summary['as_of']}: {summary['status']}", *lines], as_json)
 
 
 def scan(
@@ -173,10 +170,10 @@ def scan(
     others = [("prefect", prefect), *(("temp", p) for p in temporary)]
     places = scanner.scan(Path(landing), lake, _people(user_file), others)
     holds = scanner.present(places) if expect is Expectation.PRESENT else not any(places.values())
-    _show(
+    tell(
         {"expect": expect.value, "holds": holds, "version": scanner.VERSION, "places": places},
-        as_json,
         [f"{place:<60} {hits:>8,}" for place, hits in places.items()],
+        as_json,
     )
     if not holds:
         raise BlockedError(f"scan: not {expect.value} where that was expected; see the places above")
@@ -189,7 +186,7 @@ def explain_system(lake: Lake, config: Settings = None, as_json: Json = False) -
 
     shelf.reach(lake)
     facts = transparency.explain(lake, load_config(config))
-    _show(facts, as_json, [transparency.as_markdown(facts).rstrip("\n")])
+    tell(facts, [transparency.as_markdown(facts).rstrip("\n")], as_json)
 
 
 @receipts.command(epilog="Example: tailorbird receipt show r-0123456789abcdef --lake lake > receipt.json")
@@ -247,7 +244,3 @@ def _moment(text: str | None) -> datetime:
     if moment > datetime.now(UTC):
         raise ConfigurationError("--requested-at: lies in the future; nobody can ask to forget what has not happened")
     return moment.astimezone(UTC)
-
-
-def _show(content: Any, as_json: bool, lines: list[str]) -> None:
-    print(json.dumps(content, indent=1, default=str) if as_json else "\n".join(lines))
