@@ -162,6 +162,8 @@ def rewrite(this: Pass) -> None:
     """Landing, where it is ours to change, then history and quarantine from it."""
     tombstones.begin(this.ledger, this.chosen, "rewritten")
     if this.run.config.landing.erase == "rewrite":
+        if any(this.found.losses.values()):
+            hiding.outdate(this.run.lake, this.erased.epoch)
         this.withdrawn = erasure.withdraw(this.run, this.found, this.erased)
     with _workspace(this) as con:
         erasure.subtract(con, this.run, this.found, this.erased, this.withdrawn)
@@ -176,11 +178,9 @@ def retrain_champion(this: Pass, step: Step) -> None:
 
 
 def rebuild(this: Pass, step: Step) -> None:
-    """The served publication again: a night since they were hidden left them out, but counted their landed lines."""
+    """The served publication again, from what there is now, unless a night has done that."""
     tombstones.begin(this.ledger, this.chosen, "published")
-    _reload(this)
-    held = any(request.inventory and request.state == "published" for request in this.chosen)
-    if shelf.current(this.run.lake) and (held or not hiding.rebuilt(this.run.lake, this.erased.epoch)):
+    if not hiding.rebuilt(this.run.lake, this.erased.epoch):
         _tidy(this.room)
         this.rebuilt = nightly.under_lock(this.run, this.room, step)["publication"]
     hiding.retire(this.run.lake)

@@ -169,6 +169,17 @@ def rebuilt(lake: Path, epoch: int) -> bool:
     return manifest is None or (manifest.get("epoch", 0) >= epoch and "instead_of" not in manifest)
 
 
+def outdate(lake: Path, epoch: int) -> None:
+    """A night since they were hidden left them out, but counted their landed lines. Those go now: it is made again.
+
+    Written down before the first line goes, so that a killed erasure still knows.
+    """
+    here = shelf.current(lake)
+    manifest = shelf.read_manifest(lake / "publications" / here) if here else None
+    if here and manifest and manifest.get("epoch", 0) >= epoch:
+        shelf.write_manifest(lake / "publications" / here, {**manifest, "epoch": 0, "hidden": epoch})
+
+
 def _without_until(manifest: dict[str, Any]) -> int:
     """The newest erasures after which nobody's row is left in it: by its making, or since it was made."""
     return max(int(manifest.get("epoch", 0)), int(manifest.get("hidden", 0)))
