@@ -19,7 +19,9 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -76,7 +78,7 @@ def scan(landing_root: Path, lake: Path, ids: Iterable[str], others: Sequence[tu
         with_ledger: also where an open request still names its person.
         others: (place, folder) of what else may remember: Prefect's home, temporary folders.
     """
-    people = sorted(set(ids))
+    wanted = _wanted(ids)
     found: Counter[str] = Counter()
     ledger = [("ledger", tombstones.folder_of(lake))] if with_ledger else []
     roots = [("landing", landing_root), ("lake", lake), *ledger, *others]
@@ -85,7 +87,7 @@ def scan(landing_root: Path, lake: Path, ids: Iterable[str], others: Sequence[tu
             found[root] += 0
             for file in sorted(f for f in folder.rglob("*") if f.is_file() and not f.is_symlink()):
                 place = places.of(root, file.relative_to(folder))
-                found[place] += examine(con, file, people, place.split("/")[-1])
+                found[place] += examine(con, file, wanted, place.split("/")[-1])
     return dict(sorted(found.items()))
 
 
@@ -96,18 +98,40 @@ def present(found: dict[str, int]) -> bool:
     return bool(landed) and set(landed) <= stored
 
 
-def examine(con: duckdb.DuckDBPyConnection, file: Path, people: Sequence[str], table: str) -> int:
+@dataclass(frozen=True)
+class Wanted:
+    """Whom a scan looks for, made ready once for all files."""
+
+    people: tuple[str, ...]
+    """In order."""
+    long: frozenset[bytes]
+    """Every form of the long ids."""
+    cut: frozenset[bytes]
+    """What a zone map keeps of them."""
+    short: frozenset[str]
+
+
+def _wanted(ids: Iterable[str]) -> Wanted:
+    people = tuple(sorted(set(ids)))
+    long = [name for name in people if len(name) >= LONG]
+    return Wanted(
+        people,
+        frozenset(form for name in long for form in forms(name).values()),
+        frozenset(name.encode()[:PREFIX] for name in long),
+        frozenset(people) - frozenset(long),
+    )
+
+
+def examine(con: duckdb.DuckDBPyConnection, file: Path, wanted: Wanted, table: str) -> int:
     """Hits in one file."""
-    long = {form for name in people if len(name) >= LONG for form in forms(name).values()}
-    if file.suffix == ".duckdb":
-        long |= {name.encode()[:PREFIX] for name in people if len(name) >= LONG}
+    long = wanted.long | wanted.cut if file.suffix == ".duckdb" else wanted.long
     hits = sum(_count(blocks, long) for blocks in _layers(file)) if long else 0
     if file.suffix == ".parquet":
-        return hits + _decoded(con, file, people, table)
-    return hits + _short(file, {name for name in people if len(name) < LONG}, table)
+        return hits + _decoded(con, file, wanted.people, table)
+    return hits + _short(file, wanted.short, table)
 
 
-def _count(blocks: Iterator[bytes], needles: set[bytes]) -> int:
+def _count(blocks: Iterator[bytes], needles: frozenset[bytes]) -> int:
     overlap = max(len(needle) for needle in needles) - 1
     hits, rest = 0, b""
     for block in blocks:
@@ -119,10 +143,14 @@ def _count(blocks: Iterator[bytes], needles: set[bytes]) -> int:
     return hits
 
 
-def _holds_any(window: bytes, needles: set[bytes]) -> bool:
+def _holds_any(window: bytes, needles: frozenset[bytes]) -> bool:
     """All needles in one pass: each of a hundred people's encodings looked for by itself takes minutes per gigabyte."""
-    wanted = pl.Series([[needle.decode("latin-1") for needle in sorted(needles)]])
-    return bool(pl.Series([window.decode("latin-1")]).str.contains_any(wanted).item())
+    return bool(pl.Series([window.decode("latin-1")]).str.contains_any(_patterns(needles)).item())
+
+
+@lru_cache(maxsize=2)
+def _patterns(needles: frozenset[bytes]) -> pl.Series:
+    return pl.Series([[needle.decode("latin-1") for needle in sorted(needles)]])
 
 
 def _layers(file: Path) -> Iterator[Iterator[bytes]]:
@@ -154,7 +182,7 @@ def _decoded(con: duckdb.DuckDBPyConnection, file: Path, people: Sequence[str], 
         footer = pq.ParquetFile(file)
     except (OSError, pa.ArrowException):
         return 0
-    naming, names = _naming(table), footer.schema_arrow.names
+    naming, names, known = _naming(table), footer.schema_arrow.names, set(people)
     long = "|".join(re.escape(name) for name in people if len(name) >= LONG)
     texts = {name: f"CAST({_quoted(name)} AS VARCHAR)" for name in names}
     conditions = [f"list_contains($people, {texts[name]})" for name in names if name in naming]
@@ -177,11 +205,11 @@ def _decoded(con: duckdb.DuckDBPyConnection, file: Path, people: Sequence[str], 
             column = footer.metadata.row_group(group).column(index)
             told = column.statistics
             if column.path_in_schema in naming and told is not None and told.has_min_max:
-                hits += len({str(told.min), str(told.max)} & set(people))
+                hits += len({str(told.min), str(told.max)} & known)
     return hits
 
 
-def _short(file: Path, people: set[str], table: str) -> int:
+def _short(file: Path, people: Set[str], table: str) -> int:
     """Fields of a text, a JSON document or an SQLite database that are a short id."""
     if not people:
         return 0
@@ -201,7 +229,7 @@ def _short(file: Path, people: set[str], table: str) -> int:
     return _csv(text, people, naming) if name.endswith(".csv") else _jsonl(text, people, naming)
 
 
-def _csv(text: str, people: set[str], naming: set[str]) -> int:
+def _csv(text: str, people: Set[str], naming: set[str]) -> int:
     lines = pl.Series(text.splitlines(), dtype=pl.String)
     header = next(csv.reader(lines[:1]), [])
     places = [i for i, name in enumerate(header) if name in naming]
@@ -217,7 +245,7 @@ def _csv(text: str, people: set[str], naming: set[str]) -> int:
     return hits
 
 
-def _jsonl(text: str, people: set[str], naming: set[str]) -> int:
+def _jsonl(text: str, people: Set[str], naming: set[str]) -> int:
     hits = 0
     for line in text.splitlines():
         try:
@@ -228,7 +256,7 @@ def _jsonl(text: str, people: set[str], naming: set[str]) -> int:
     return hits
 
 
-def _sqlite(file: Path, people: set[str]) -> int:
+def _sqlite(file: Path, people: Set[str]) -> int:
     hits = 0
     db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
     try:
