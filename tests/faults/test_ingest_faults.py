@@ -77,8 +77,9 @@ def kill_at_random_moments(tmp_path: Path, clean: Place, times: int) -> None:
         place.root.mkdir()
         place.landing.symlink_to(landed.landing)
         process = start(place)
-        # Starting Python and importing takes the first third: nothing is at stake then.
-        time.sleep(whole * (0.3 + 0.7 * draw.random()))
+        # Starting Python and importing takes the first third: nothing is at stake then. One moment in each part of the
+        # rest, so that a few kills are spread as well as many.
+        time.sleep(whole * (0.3 + 0.7 * (number + draw.random()) / times))
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
         converges(place, clean)
