@@ -121,7 +121,7 @@ def killed_at_random(market: Path, clean: Clean, folder: Path, kills: int) -> No
         shutil.copytree(clean.yesterday, folder / str(number), symlinks=True)
         run = a_run(market, folder / str(number), LAST)
         child, pipe = start(run)
-        time.sleep(draw.uniform(0, clean.seconds))
+        time.sleep(clean.seconds * (number + draw.random()) / kills)
         child.kill()
         unfinished += finished(child, pipe) is None
         nothing_happened(run, clean)
