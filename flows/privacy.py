@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Json, Lake, Landing, Settings, tell
+from flows.options import AsOf, Json, Lake, Landing, Settings, Wait, tell
 from tasks.errors import BlockedError, ConfigurationError, MissingInputError
 
 receipts = typer.Typer(
@@ -104,7 +104,7 @@ def erase(
     request: Annotated[str | None, typer.Option(help="Only this request; by default every verified one.")] = None,
     config: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what there is; change nothing.")] = False,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for another run's lock.")] = 0,
+    wait: Wait = 0,
     as_json: Json = False,
 ) -> None:
     """Forget everybody who asked for it, prove it, and sign a receipt."""
@@ -122,7 +122,7 @@ def access(
     landing: Annotated[str | None, typer.Option(envvar="TAILORBIRD_LANDING", help="Counts landed files, too.")] = None,
     request: Annotated[str | None, typer.Option(help="Only this request; by default every verified one.")] = None,
     config: Settings = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for another run's lock.")] = 0,
+    wait: Wait = 0,
     as_json: Json = False,
 ) -> None:
     """Hand out everything that is held of whoever asked, and what was concluded from it."""
@@ -139,10 +139,10 @@ def access(
 def retain(
     landing: Landing,
     lake: Lake,
-    as_of: Annotated[str | None, typer.Option(help="A date or an ISO 8601 instant; by default yesterday.")] = None,
+    as_of: AsOf = None,
     config: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would go; change nothing.")] = False,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for another run's lock.")] = 0,
+    wait: Wait = 0,
     as_json: Json = False,
 ) -> None:
     """Remove rows, exports and publications that are older than they are kept, and count them."""

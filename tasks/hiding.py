@@ -73,13 +73,12 @@ def cleanse(lake: Path, config: Config) -> list[str]:
 
 def retire(lake: Path) -> None:
     """Supersede what stood in for the current publication until it was rebuilt."""
-    here = shelf.current(lake)
-    current = shelf.read_manifest(lake / "publications" / here) if here else None
+    current = shelf.served(lake)
     if current is None:
         return
     for folder in shelf.folders(lake):
         manifest = shelf.read_manifest(folder)
-        if manifest is None or "instead_of" not in manifest or folder.name == here:
+        if manifest is None or "instead_of" not in manifest or folder.name == current["publication"]:
             continue
         if manifest["cut"] == current["cut"]:
             shelf.supersede(folder)
@@ -155,8 +154,7 @@ def _without(
 
 def as_served(run: Run) -> Run:
     """The run of the current publication, or as it was where nothing is served: like is compared with like."""
-    here = shelf.current(run.lake)
-    manifest = shelf.read_manifest(run.lake / "publications" / here) if here else None
+    manifest = shelf.served(run.lake)
     if manifest is None:
         return run
     return replace(run, as_of=datetime.fromisoformat(manifest["cut"]), label=manifest["as_of"])
@@ -164,8 +162,7 @@ def as_served(run: Run) -> Run:
 
 def rebuilt(lake: Path, epoch: int) -> bool:
     """Whether the current publication was computed without the people who were erased until `epoch`."""
-    here = shelf.current(lake)
-    manifest = shelf.read_manifest(lake / "publications" / here) if here else None
+    manifest = shelf.served(lake)
     return manifest is None or (manifest.get("epoch", 0) >= epoch and "instead_of" not in manifest)
 
 
@@ -174,10 +171,10 @@ def outdate(lake: Path, epoch: int) -> None:
 
     Written down before the first line goes, so that a killed erasure still knows.
     """
-    here = shelf.current(lake)
-    manifest = shelf.read_manifest(lake / "publications" / here) if here else None
-    if here and manifest and manifest.get("epoch", 0) >= epoch:
-        shelf.write_manifest(lake / "publications" / here, {**manifest, "epoch": 0, "hidden": epoch})
+    manifest = shelf.served(lake)
+    if manifest and manifest.get("epoch", 0) >= epoch:
+        folder = lake / "publications" / manifest["publication"]
+        shelf.write_manifest(folder, {**manifest, "epoch": 0, "hidden": epoch})
 
 
 def _without_until(manifest: dict[str, Any]) -> int:

@@ -285,6 +285,5 @@ def _earlier(run: Run) -> gates.Earlier | None:
 
 
 def _may_move(run: Run) -> bool:
-    here = shelf.current(run.lake)
-    manifest = shelf.read_manifest(run.lake / "publications" / here) if here else None
+    manifest = shelf.served(run.lake)
     return manifest is None or run.as_of >= datetime.fromisoformat(manifest["cut"])

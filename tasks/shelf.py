@@ -34,6 +34,12 @@ def current(lake: Path) -> str | None:
     return link.readlink().name if link.is_symlink() else None
 
 
+def served(lake: Path) -> dict[str, Any] | None:
+    """The manifest of the current publication, or nothing if there is none or it cannot be read."""
+    here = current(lake)
+    return read_manifest(lake / "publications" / here) if here else None
+
+
 def folders(lake: Path) -> list[Path]:
     """Every publication's folder, finished or not; what is being built or thrown away has a dot before its name."""
     return [f for f in _all(lake) if not (f / SUPERSEDED).exists()]
