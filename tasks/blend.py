@@ -98,15 +98,17 @@ def opinions(families: Families, block: Interactions, min_people: int) -> Floats
     did not meet it by no family that reads behaviour.
     """
     shown, rare = block.catalogue.recommendable, block.catalogue.people < min_people
-    common, own = shown & ~rare, np.flatnonzero((shown & rare)[block.columns])
+    own = np.flatnonzero((shown & rare)[block.columns])
     met = block.owners()[own], block.columns[own]
+    hidden, untold = np.flatnonzero(~shown), np.flatnonzero(~shown | rare)
     scales = np.empty((len(families.models), *block.shape), dtype=np.float32)
     for row, (name, model) in enumerate(families.models.items()):
         scores = model.score(block)
-        np.multiply(scores, (shown if name in READS_NO_BEHAVIOUR else common).astype(np.float32), out=scales[row])
-        scales[row][met] = scores[met]
-        peak = scales[row].max(axis=1, keepdims=True, initial=0)
-        scales[row] /= np.where(peak > 0, peak, 1)
+        kept = scores[met]
+        scores[:, hidden if name in READS_NO_BEHAVIOUR else untold] = 0
+        scores[met] = kept
+        peak = scores.max(axis=1, keepdims=True, initial=0)
+        np.divide(scores, np.where(peak > 0, peak, 1), out=scales[row])
     return scales
 
 

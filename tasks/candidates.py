@@ -16,8 +16,8 @@ from tasks.settings import Repeats
 
 PER_FAMILY = 50
 """Of one family for one person: five times what people see, so that a mix finds its top in the union."""
-SHALLOW = 6
-"""Cells of a group in `best`: below, looking at groups first costs more than it saves."""
+SMALLEST = np.finfo(np.float32).smallest_subnormal
+"""Whatever is above 0 is at least this."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,8 @@ def _union(scales: Floats, keys: list[Ints], block: Interactions) -> Candidates:
 def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
     """The k highest above 0 of each row, highest first, equal ones by position; rows with fewer are filled with zeros.
 
-    Long rows are looked at in groups first: whatever is among the k highest stands in a group whose peak is among the
-    k highest peaks. Rows where several groups share the last such peak are searched whole, and rows where few groups
-    hold anything only there. See docs/decisions/0003-top-k.md.
+    Rows are looked at in groups first: at least k cells reach the k-th highest peak of the groups, and hardly more do.
+    Only these are ordered. See docs/decisions/0003-top-k.md.
     """
     people, items = scores.shape
     k = min(k, items)
@@ -121,63 +120,21 @@ def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
     if not positions.size:
         return positions, values
     # As many cells in the chosen groups as there are groups.
-    depth = math.isqrt(items // max(1, k))
-    depth = depth if depth >= SHALLOW else 1
+    depth = max(1, math.isqrt(items // k))
     groups = items // depth
     # A group is every so many cells: its peak is found by comparing whole stretches of the row.
     peaks = scores[:, : groups * depth].reshape(people, depth, groups).max(axis=1) if depth > 1 else scores
-    few = np.count_nonzero(peaks > 0, axis=1) <= k
-    if few.any():
-        rows, found = _spoken(scores, np.flatnonzero(few), peaks, depth)
-        order, place = _ranked(rows, found, scores[rows, found])
-        order, place = order[place < k], place[place < k]
-        positions[rows[order], place], values[rows[order], place] = found[order], scores[rows[order], found[order]]
-    if not few.all():
-        many = scores if not few.any() else scores[~few]
-        searched = _partitioned(many, k) if depth == 1 else _grouped(many, k, peaks[~few], depth)
-        positions[~few], values[~few] = searched
+    # Sorted, because a partition of many zeros is slower than that.
+    bar = np.maximum(np.sort(peaks, axis=1)[:, groups - k], SMALLEST)
+    rows, found = np.divmod(np.flatnonzero(scores >= bar[:, None]), items)
+    reached = scores[rows, found]
+    # Of cells that are level with the bar, however many, the first ones are enough.
+    level = reached == bar[rows]
+    before = np.cumsum(level) - level
+    first = np.searchsorted(rows, np.arange(people))
+    enough = ~level | (before - np.append(before, 0)[first[rows]] < k)
+    rows, found, reached = rows[enough], found[enough], reached[enough]
+    order, place = _ranked(rows, found, reached)
+    order, place = order[place < k], place[place < k]
+    positions[rows[order], place], values[rows[order], place] = found[order], reached[order]
     return positions, values
-
-
-def _spoken(scores: Floats, few: Ints, peaks: Floats, depth: int) -> tuple[Ints, Ints]:
-    """Row and position of all that is above 0 in these rows, looked for where a group's peak is."""
-    groups = peaks.shape[1]
-    where, group = np.nonzero(peaks[few] > 0)
-    rest = np.arange(groups * depth, scores.shape[1])
-    rows = np.concatenate((np.repeat(few[where], depth), np.repeat(few, len(rest))))
-    found = np.concatenate(((group[:, None] + np.arange(depth) * groups).ravel(), np.tile(rest, len(few))))
-    said = scores[rows, found] > 0
-    return rows[said], found[said]
-
-
-def _grouped(scores: Floats, k: int, peaks: Floats, depth: int) -> tuple[Ints, Floats]:
-    people, items = scores.shape
-    groups = peaks.shape[1]
-    chosen = np.argpartition(peaks, groups - k, axis=1)[:, groups - k :]
-    lowest = np.take_along_axis(peaks, chosen[:, :1], axis=1)
-    crowded = np.count_nonzero(peaks >= lowest, axis=1) > k
-    cells = (np.arange(depth)[:, None] * groups + np.sort(chosen, axis=1)[:, None, :]).reshape(people, depth * k)
-    rest = np.broadcast_to(np.arange(groups * depth, items), (people, items - groups * depth))
-    cells = np.concatenate((cells, rest), axis=1)
-    places, values = _partitioned(np.take_along_axis(scores, cells, axis=1), k)
-    positions = np.take_along_axis(cells, places, axis=1)
-    if crowded.any():
-        positions[crowded], values[crowded] = _partitioned(scores[crowded], k)
-    return positions, values
-
-
-def _partitioned(scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """By one partition of every row; each has more than k cells above 0, or as many."""
-    people, items = scores.shape
-    last = np.partition(scores, items - k, axis=1)[:, items - k, None]
-    picked = scores >= last
-    crowded = np.flatnonzero(np.count_nonzero(picked, axis=1) > k)
-    if len(crowded):
-        above = scores[crowded] > last[crowded]
-        level = scores[crowded] == last[crowded]
-        room = k - np.count_nonzero(above, axis=1)
-        picked[crowded] = above | (level & (np.cumsum(level, axis=1) <= room[:, None]))
-    positions = np.nonzero(picked)[1].reshape(people, k)
-    values = np.take_along_axis(scores, positions, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(positions, order, axis=1), np.take_along_axis(values, order, axis=1)

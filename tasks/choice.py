@@ -59,7 +59,8 @@ def learn(
     """
     fitted = [*(window.families.models.keys() for window in windows), families.models.keys()]
     names = [name for name in families.names if all(name in of for of in fitted)]
-    seen = [lessons.gather(window, names, policies, config, ranked) for window in windows]
+    with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
+        seen = list(pool.map(lambda window: lessons.gather(window, names, policies, config, ranked), windows))
     # One thread for each forest: waiting ones would spin where the machine is busy.
     with threadpool_limits(1, user_api="openmp"), ThreadPoolExecutor(max_workers=config.run.threads) as pool:
         views = [[of[policy] for of in seen] for policy in policies]

@@ -40,6 +40,8 @@ class Yardstick:
     """Per item, whether it is in the tenth of what may be shown that most people met; equal ones by position."""
     vectors: Floats | None
     """Items × dimensions, of length 1 or 0; nothing where the catalogue has no text."""
+    worded: Flags
+    """Per item, whether its vector is not 0."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def yardstick(catalogue: Catalogue, people: int, vectors: Floats | None) -> Yard
     most = round(FAMOUS * np.count_nonzero(catalogue.recommendable))
     famous = np.zeros(len(catalogue), dtype=bool)
     famous[np.argsort(-met, kind="stable")[:most]] = True
-    return Yardstick(bits.astype(np.float32), famous, vectors)
+    worded = np.zeros(len(catalogue), dtype=bool) if vectors is None else np.any(vectors, axis=1)
+    return Yardstick(bits.astype(np.float32), famous, vectors, worded)
 
 
 def variety(items: Ints, listed: Flags, by: Yardstick) -> Variety:
@@ -87,7 +90,7 @@ def variety(items: Ints, listed: Flags, by: Yardstick) -> Variety:
         part = shown.sum(axis=1, dtype=np.float64)
         sums = part if sums is None else sums + part
         # Σ over pairs of cos = (|Σ v|² − Σ |v|²) / 2: no pair is looked at.
-        own = np.count_nonzero(np.any(by.vectors, axis=1)[items[:, :k]] & real, axis=1)
+        own = np.count_nonzero(by.worded[items[:, :k]] & real, axis=1)
         alike = (np.square(sums).sum(axis=1) - own) / np.maximum(size * (size - 1), 1)
         found.distance[k] = np.where(size > 1, np.clip(1 - alike, 0, 1), np.nan)
     return found

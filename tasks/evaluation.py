@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
@@ -181,21 +182,43 @@ def measure(
     reading = families.models.get(Content.name)
     vectors = reading.vectors if isinstance(reading, Content) else None
     by = diversity.yardstick(history.catalogue, len(history), vectors)
-    parts: dict[tuple[str, str], list[Figures]] = {}
-    for start, block in chosen.blocks(config.run.max_block_cells // (len(families.models) + 1)):
-        rows = people[start : start + len(block)]
-        tables = {signal: happened.dense(signal, rows) for signal in SIGNALS}
-        scales = blend.opinions(families, block, config.privacy.min_people)
-        gathered = candidates.gather(scales, block, weights)
-        for policy, mixture in weights.items():
-            permitted = blend.allowed(block, policy)
-            named = (families.names, mixture, policy)
-            lists = dict(_contenders(gathered[policy], permitted, block, named, rankers.get(policy)))
-            usual = np.where(lists[UNSURPRISING][1], lists[UNSURPRISING][0], -1)
-            for name, (items, listed) in lists.items():
-                found = _figures(items, listed, usual, tables, permitted, block, by)
-                parts.setdefault((name, policy), []).append(found)
-    return {key: accuracy.joined(blocks) for key, blocks in parts.items()}
+
+    def measured(part: tuple[int, Interactions]) -> dict[tuple[str, str], Figures]:
+        start, block = part
+        return _of_block(block, people[start : start + len(block)], families, weights, happened, config, rankers, by)
+
+    blocks = chosen.blocks(config.run.max_block_cells // (len(families.models) + 1))
+    # Blocks do not depend on the number of threads, and the pool keeps their order.
+    with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
+        parts = list(pool.map(measured, blocks))
+    return {key: accuracy.joined([part[key] for part in parts]) for key in parts[0]}
+
+
+def _of_block(
+    block: Interactions,
+    rows: Ints,
+    families: blend.Families,
+    weights: Mapping[Repeats, NDArray[np.float64]],
+    happened: Truth,
+    config: Config,
+    rankers: Mapping[Repeats, Ranker],
+    by: Yardstick,
+) -> dict[tuple[str, str], Figures]:
+    """`measure` of some people, who are these rows of the truth."""
+    found: dict[tuple[str, str], Figures] = {}
+    tables = {signal: happened.dense(signal, rows) for signal in SIGNALS}
+    scales = blend.opinions(families, block, config.privacy.min_people)
+    gathered = candidates.gather(scales, block, weights)
+    about = block.temperatures(), _slices(block)
+    for policy, mixture in weights.items():
+        permitted = blend.allowed(block, policy)
+        truths = {signal: np.count_nonzero(table & permitted, axis=1) for signal, table in tables.items()}
+        named = (families.names, mixture, policy)
+        lists = dict(_contenders(gathered[policy], permitted, block, named, rankers.get(policy)))
+        usual = np.where(lists[UNSURPRISING][1], lists[UNSURPRISING][0], -1)
+        for name, (items, listed) in lists.items():
+            found[name, policy] = _figures(items, listed, usual, tables, truths, about, by)
+    return found
 
 
 def _contenders(
@@ -220,19 +243,19 @@ def _contenders(
 
 
 def _figures(
-    positions: Ints, listed: Flags, usual: Ints, tables: Mapping[str, Flags], permitted: Flags, block: Interactions,
-    by: Yardstick,
+    positions: Ints, listed: Flags, usual: Ints, tables: Mapping[str, Flags], truths: dict[str, Ints],
+    about: tuple[NDArray[np.str_], dict[str, NDArray[np.str_]]], by: Yardstick,
 ) -> Figures:  # fmt: skip
     # Blocks with few candidates have shorter lists.
     short = [(0, 0), (0, max(CUTOFFS) - positions.shape[1])]
     positions, listed = np.pad(positions, short), np.pad(listed, short)
     return Figures(
         hits={s: np.take_along_axis(table, positions, axis=1) & listed for s, table in tables.items()},
-        truths={s: (table & permitted).sum(axis=1) for s, table in tables.items()},
-        temperature=block.temperatures(),
+        truths=truths,
+        temperature=about[0],
         variety=diversity.variety(positions, listed, by),
         unusual=listed & ~(positions[:, :, None] == usual[:, None, :]).any(axis=2),
-        slices=_slices(block),
+        slices=about[1],
     )
 
 

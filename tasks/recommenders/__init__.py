@@ -197,7 +197,10 @@ class Recommender(Protocol):
     def fit(cls, history: Interactions, config: Config) -> Self: ...
 
     def score(self, block: Interactions) -> Floats:
-        """People of the block × items of the catalogue; higher is better, 0 where the family has nothing to say."""
+        """People of the block × items of the catalogue; higher is better, 0 where the family has nothing to say.
+
+        Whoever asks owns the table and may write in it.
+        """
         ...
 
     def save(self, file: Path) -> None:
