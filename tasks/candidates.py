@@ -84,16 +84,11 @@ def gather(
 
 def _leading(rows: Ints, items: Ints, values: Floats, most: int) -> tuple[Ints, Ints]:
     """Rows and items of the `most` highest of each row, equal ones by position."""
-    order, place = _ranked(rows, items, values)
-    kept = order[place < most]
-    return rows[kept], items[kept]
-
-
-def _ranked(rows: Ints, items: Ints, values: Floats) -> tuple[Ints, Ints]:
-    """The entries row by row, highest first, equal ones by position; and the place of each in its row, from 0."""
     order = np.lexsort((items, -values, rows))
     sizes = np.bincount(rows)
-    return order, np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = order[place < most]
+    return rows[kept], items[kept]
 
 
 def _union(scales: Floats, keys: list[Ints], block: Interactions) -> Candidates:
@@ -116,9 +111,8 @@ def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
     """
     people, items = scores.shape
     k = min(k, items)
-    positions, values = np.zeros((people, k), dtype=np.int64), np.zeros((people, k), dtype=np.float32)
-    if not positions.size:
-        return positions, values
+    if not people * k:
+        return np.zeros((people, k), dtype=np.int64), np.zeros((people, k), dtype=np.float32)
     # As many cells in the chosen groups as there are groups.
     depth = max(1, math.isqrt(items // k))
     groups = items // depth
@@ -130,11 +124,19 @@ def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
     reached = scores[rows, found]
     # Of cells that are level with the bar, however many, the first ones are enough.
     level = reached == bar[rows]
-    before = np.cumsum(level) - level
-    first = np.searchsorted(rows, np.arange(people))
-    enough = ~level | (before - np.append(before, 0)[first[rows]] < k)
-    rows, found, reached = rows[enough], found[enough], reached[enough]
-    order, place = _ranked(rows, found, reached)
-    order, place = order[place < k], place[place < k]
-    positions[rows[order], place], values[rows[order], place] = found[order], reached[order]
-    return positions, values
+    kept = ~level | (_place(rows, level, people) < k)
+    rows, found, reached = rows[kept], found[kept], reached[kept]
+    place = _place(rows, np.ones(len(rows), dtype=bool), people)
+    width = max(k, int(place.max(initial=0)) + 1)
+    positions, values = np.zeros((people, width), dtype=np.int64), np.zeros((people, width), dtype=np.float32)
+    positions[rows, place], values[rows, place] = found, reached
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(positions, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def _place(rows: Ints, counted: Flags, people: int) -> Ints:
+    """How many entries of the same row are counted before each; rows are in order."""
+    before: Ints = np.append(np.cumsum(counted) - counted, 0)
+    starts = np.searchsorted(rows, np.arange(people))
+    found: Ints = before[:-1] - before[starts][rows]
+    return found
