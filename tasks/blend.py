@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks import candidates
-from tasks.candidates import Candidates, best
+from tasks.candidates import Candidates
 from tasks.recommenders import Flags, Floats, Interactions, Ints, Recommender, TooLittleDataError
 from tasks.recommenders.als import Als
 from tasks.recommenders.content import Content
@@ -76,6 +77,12 @@ class Lesson:
     truths: Ints
     """Per person, how many allowed items happened, candidates or not."""
 
+    @cached_property
+    def successes(self) -> tuple[Ints, Ints]:
+        """Person and candidate of everything that happened."""
+        people, own = np.nonzero(self.happened)
+        return people, own
+
 
 def fit(history: Interactions, config: Config) -> Families:
     """Every family that finds enough to learn from."""
@@ -123,11 +130,12 @@ def allowed(block: Interactions, repeats: Repeats) -> Flags:
 def mix(scales: Floats, weights: NDArray[np.float64], permitted: Flags) -> Floats:
     """People × items: the weighted sum, rounded; 0 where not permitted. A list takes what is above 0."""
     mixed = np.zeros(scales.shape[1:], dtype=np.float32)
+    part = np.empty_like(mixed)
     for scale, weight in zip(scales, weights, strict=True):
         if weight:
-            mixed += np.float32(weight) * scale
+            mixed += np.multiply(scale, np.float32(weight), out=part)
     mixed *= permitted
-    return np.round(mixed, DECIMALS)
+    return np.round(mixed, DECIMALS, out=mixed)
 
 
 def lesson(scales: Floats, block: Interactions, policy: Repeats, truth: Flags) -> Lesson:
@@ -175,8 +183,14 @@ def worth(lessons: Sequence[Lesson], weights: NDArray[np.float64]) -> float:
 
 def _ndcg(lesson: Lesson, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     mixed = mix(lesson.candidates.scores, weights, lesson.candidates.valid)
-    positions, values = best(mixed, LEARNED_K)
-    hits = np.take_along_axis(lesson.happened, positions, axis=1) & (values > 0)
+    # Successes are few: who stands before each is counted sooner than everybody is ordered.
+    people, own = lesson.successes
+    theirs, value = mixed[people], mixed[people, own, None]
+    earlier = np.arange(mixed.shape[1]) < own[:, None]
+    ahead = np.count_nonzero((theirs > value) | ((theirs == value) & earlier), axis=1)
+    listed = (ahead < LEARNED_K) & (value[:, 0] > 0)
+    hits = np.zeros((len(mixed), LEARNED_K), dtype=bool)
+    hits[people[listed], ahead[listed]] = True
     return ndcg(hits, lesson.truths, LEARNED_K)
 
 
