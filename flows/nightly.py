@@ -29,6 +29,7 @@ from tasks import (
     contracts,
     deadlines,
     features,
+    findings,
     gates,
     hiding,
     history,
@@ -45,6 +46,7 @@ from tasks import (
     training,
 )
 from tasks.errors import BlockedError, ConfigurationError, TailorbirdError
+from tasks.findings import CheckReport
 from tasks.ledger import Ingested
 from tasks.report import Summary
 from tasks.settings import Run, load_config, open_run
@@ -62,8 +64,8 @@ class Night:
     room: Path
     """Private scratch; its DuckDB file holds every table on the way."""
     ingested: Ingested = field(default_factory=Ingested)
-    checks: list[quality.CheckReport] = field(default_factory=list)
-    judged: list[quality.CheckReport] = field(default_factory=list)
+    checks: list[CheckReport] = field(default_factory=list)
+    judged: list[CheckReport] = field(default_factory=list)
     """Findings that depend on earlier publications: reported, never published."""
     withheld: dict[str, int] = field(default_factory=dict)
     withheld_because: dict[str, int] = field(default_factory=dict)
@@ -149,7 +151,7 @@ def check_landing(tonight: Night) -> None:
     entries = [e for e in ledger.visible_entries(tonight.run) if since is None or ledger.order_of(e, zone)[0] > since]
     with tonight.open() as con:
         entries = ledger.outstanding(con, tonight.run, entries)
-    tonight.judged.append(quality.judge_ingest(entries, required, tonight.run.config))
+    tonight.judged.append(findings.judge_ingest(entries, required, tonight.run.config))
     tonight.checks.append(quality.check(tonight.room / "night.duckdb", tonight.run, "landing"))
     for found in (*tonight.judged, *tonight.checks):
         found.raise_for_errors("check landing")
@@ -195,7 +197,7 @@ def check_marts(tonight: Night) -> None:
     tonight.checks.append(quality.check(tonight.room / "night.duckdb", tonight.run, "marts"))
     tonight.checks[-1].raise_for_errors("check marts")
     with tonight.open() as con:
-        quality.write(con, tonight.checks)
+        findings.write(con, tonight.checks)
         tonight.alarms = alarms.ring(con, tonight.run)
 
 
@@ -216,7 +218,7 @@ def prune(tonight: Night) -> None:
 
 def _close(tonight: Night, began: float) -> Summary:
     """Write the run record; returns the summary."""
-    published, ingested = tonight.published, tonight.ingested
+    published = tonight.published
     tonight.seconds["total"] = round(time.perf_counter() - began, 3)
     summary: Summary = {
         "as_of": tonight.run.label,
@@ -224,26 +226,10 @@ def _close(tonight: Night, began: float) -> Summary:
         "content_hash": published.content_hash if published else None,
         "status": tonight.status,
         "tables": published.tables if published else {},
-        "ingest": {
-            "files": ingested.files,
-            "rows_in": ingested.rows_in,
-            "accepted": ingested.accepted,
-            "quarantined": ingested.quarantined,
-            "duplicates": ingested.duplicates,
-            "suppressed": ingested.suppressed,
-            "residual": ingested.residual,
-            "reasons": dict(sorted(ingested.reasons.items())),
-            "filled": dict(sorted(ingested.filled.items())),
-            "fixed": dict(sorted(ingested.fixed.items())),
-            "standardized": dict(sorted(ingested.standardized.items())),
-            "rejected_files": ingested.rejected_files,
-            "unknown_columns": ingested.unknown_columns,
-            "ignored_folders": ingested.ignored_folders,
-            "re_ingested": ingested.re_ingested,
-        },
+        "ingest": tonight.ingested.summary(),
         "withheld": tonight.withheld,
         "withheld_because": tonight.withheld_because,
-        "checks": quality.summarize([*tonight.judged, *tonight.checks]),
+        "checks": findings.summarize([*tonight.judged, *tonight.checks]),
         "champion": tonight.champion,
         "alarms": tonight.alarms,
         "overdue_requests": deadlines.overdue_in(tonight.run.lake),

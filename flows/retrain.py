@@ -18,7 +18,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows import nightly, relearn
 from flows.nightly import Night
 from flows.steps import Step, as_task, plainly, timed
-from tasks import challenge, champion, lake, publication, quality, registry, report, sql, training, tuning
+from tasks import challenge, champion, findings, lake, publication, registry, report, sql, training, tuning
 from tasks.challenge import Judgement
 from tasks.errors import BlockedError, ConfigurationError, TailorbirdError
 from tasks.registry import Version
@@ -207,7 +207,7 @@ def _close(again: Retraining, began: float) -> Summary:
         else {},
         "comparison": again.judgement.figures if again.judgement else {},
         "ingest": {"files": ingested.files, "rows_in": ingested.rows_in, "accepted": ingested.accepted},
-        "checks": quality.summarize([*again.judged, *again.checks]),
+        "checks": findings.summarize([*again.judged, *again.checks]),
         "evaluation": again.challenger.evaluation if again.challenger else {},
         "seconds": again.seconds,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

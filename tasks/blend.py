@@ -98,8 +98,8 @@ def fit(history: Interactions, config: Config) -> Families:
     return Families(models, unused)
 
 
-def opinions(families: Families, block: Interactions, min_people: int) -> Floats:
-    """Families × people × items: each family's scores of a person divided by that person's highest, so 0–1.
+def opinions(families: Families, block: Interactions, min_people: int) -> list[Floats]:
+    """By family people × items: its scores of a person divided by that person's highest, so 0–1.
 
     Only items that may be shown count. An item with fewer than `min_people` people behind it is brought to somebody who
     did not meet it by no family that reads behaviour.
@@ -107,15 +107,17 @@ def opinions(families: Families, block: Interactions, min_people: int) -> Floats
     shown, rare = block.catalogue.recommendable, block.catalogue.people < min_people
     own = np.flatnonzero((shown & rare)[block.columns])
     met = block.owners()[own], block.columns[own]
-    hidden, untold = np.flatnonzero(~shown), np.flatnonzero(~shown | rare)
-    scales = np.empty((len(families.models), *block.shape), dtype=np.float32)
-    for row, (name, model) in enumerate(families.models.items()):
-        scores = model.score(block)
-        kept = scores[met]
-        scores[:, hidden if name in READS_NO_BEHAVIOUR else untold] = 0
-        scores[met] = kept
-        peak = scores.max(axis=1, keepdims=True, initial=0)
-        np.divide(scores, np.where(peak > 0, peak, 1), out=scales[row])
+    told, common = shown.astype(np.float32), (shown & ~rare).astype(np.float32)
+    scales = []
+    for name, model in families.models.items():
+        # A table of its own each, changed in place: fresh memory costs more than what is done to it.
+        scale = model.score(block)
+        kept = scale[met]
+        scale *= told if name in READS_NO_BEHAVIOUR else common
+        scale[met] = kept
+        peak = scale.max(axis=1, keepdims=True, initial=0)
+        scale /= np.where(peak > 0, peak, 1)
+        scales.append(scale)
     return scales
 
 
@@ -128,7 +130,7 @@ def allowed(block: Interactions, repeats: Repeats) -> Flags:
 
 
 def mix(scales: Floats, weights: NDArray[np.float64], permitted: Flags) -> Floats:
-    """People × items: the weighted sum, rounded; 0 where not permitted. A list takes what is above 0."""
+    """People × candidates: the weighted sum, rounded; 0 where not permitted. A list takes what is above 0."""
     mixed = np.zeros(scales.shape[1:], dtype=np.float32)
     part = np.empty_like(mixed)
     for scale, weight in zip(scales, weights, strict=True):
@@ -138,11 +140,11 @@ def mix(scales: Floats, weights: NDArray[np.float64], permitted: Flags) -> Float
     return np.round(mixed, DECIMALS, out=mixed)
 
 
-def lesson(scales: Floats, block: Interactions, policy: Repeats, truth: Flags) -> Lesson:
+def lesson(scales: Sequence[Floats], block: Interactions, policy: Repeats, truth: Flags) -> Lesson:
     """What these people's next window teaches; people without an allowed truth are left out."""
     truth = truth & allowed(block, policy)
     taught = truth.any(axis=1)
-    found = candidates.gather(scales[:, taught], block.take(np.flatnonzero(taught)), [policy])[policy]
+    found = candidates.gather([scale[taught] for scale in scales], block.take(np.flatnonzero(taught)), [policy])[policy]
     happened = np.take_along_axis(truth[taught], found.items, axis=1) & found.valid
     return Lesson(found, happened, truth[taught].sum(axis=1))
 

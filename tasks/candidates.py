@@ -6,7 +6,7 @@ They are all that is looked at after the families have scored the catalogue, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,14 +49,14 @@ class Candidates:
 
 
 def gather(
-    scales: Floats, block: Interactions, policies: Iterable[Repeats], per_family: int = PER_FAMILY
+    scales: Sequence[Floats], block: Interactions, policies: Iterable[Repeats], per_family: int = PER_FAMILY
 ) -> dict[Repeats, Candidates]:
     """By policy, the best `per_family` permitted items of each family that has something to say about them.
 
     Policies differ by the few items that a person met. All others are searched once, whatever the policy.
 
     Args:
-        scales: families × people × items, above 0 what may be shown; given back as they came.
+        scales: by family people × items, above 0 what may be shown; given back as they came.
         block: these people.
         policies: see `blend.allowed`.
         per_family: at least as many as a list is long.
@@ -91,7 +91,7 @@ def _leading(rows: Ints, items: Ints, values: Floats, most: int) -> tuple[Ints, 
     return rows[kept], items[kept]
 
 
-def _union(scales: Floats, keys: list[Ints], block: Interactions) -> Candidates:
+def _union(scales: Sequence[Floats], keys: list[Ints], block: Interactions) -> Candidates:
     """What any family brought: keys are row × items + item."""
     people, items = np.divmod(np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *keys])), len(block.catalogue))
     sizes = np.bincount(people, minlength=len(block))
@@ -99,7 +99,8 @@ def _union(scales: Floats, keys: list[Ints], block: Interactions) -> Candidates:
     table = np.zeros(valid.shape, dtype=np.int64)
     table[valid] = items
     scores = np.zeros((len(scales), *valid.shape), dtype=np.float32)
-    scores[:, valid] = scales[:, people, items]
+    for row, scale in zip(scores, scales, strict=True):
+        row[valid] = scale[people, items]
     return Candidates(table, valid, scores)
 
 

@@ -64,10 +64,11 @@ def load(con: duckdb.DuckDBPyConnection, history: Interactions) -> Controls:
     )
 
 
-def mute(controls: Controls, block: Interactions, scales: Floats) -> None:
-    """In place, families × people × items: nobody speaks for what a person muted."""
+def mute(controls: Controls, block: Interactions, scales: Sequence[Floats]) -> None:
+    """In place, by family people × items: nobody speaks for what a person muted."""
     for row, wish in controls.of(block):
-        scales[:, row, wish.muted] = 0
+        for scale in scales:
+            scale[row, wish.muted] = 0
 
 
 def weights_of(

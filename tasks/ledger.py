@@ -47,6 +47,12 @@ class Ingested:
     def residual(self) -> int:
         return self.rows_in - self.accepted - self.quarantined - self.duplicates - self.suppressed
 
+    def summary(self) -> dict[str, Any]:
+        """All of it but the entries, counters by name."""
+        told = {name: value for name, value in vars(self).items() if name != "new_entries"}
+        counted = {name: dict(sorted(value.items())) for name, value in told.items() if isinstance(value, Counter)}
+        return {**told, "residual": self.residual, **counted}
+
 
 def entry(file: LandedFile, sha256: str, size: int, rows: int, reason: str | None = None) -> Entry:
     return {

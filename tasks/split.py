@@ -184,7 +184,7 @@ def _trial(
     for start, part in block.blocks(BLOCK_CELLS):
         rows = slice(start, start + len(part))
         scale[rows] = blend.opinions(models, part, 1)[0]
-        scales = np.stack([*(known[rows] for known in earlier), scale[rows]])
+        scales = [known[rows] for known in (*earlier, scale)]
         lessons.append(blend.lesson(scales, part, "never", truth[rows].toarray() > 0))
     weights = blend.learn(lessons, len(earlier) + 1)
     return blend.worth(lessons, weights), scale

@@ -198,11 +198,10 @@ def _with(config: Config, family: str, chosen: Mapping[str, float]) -> Config:
 def _opinion(kind: type[Recommender], history: Interactions, people: Interactions, config: Config) -> Floats:
     """People × items on the common scale."""
     families = blend.Families({kind.name: kind.fit(history, config)}, {})
-    scale: Floats = blend.opinions(families, people, config.privacy.min_people)[0]
-    return scale
+    return blend.opinions(families, people, config.privacy.min_people)[0]
 
 
 def _lesson(
     scales: Mapping[str, Floats], people: Interactions, policy: Repeats, truth: NDArray[np.bool_]
 ) -> blend.Lesson:
-    return blend.lesson(np.stack(list(scales.values())), people, policy, truth)
+    return blend.lesson(list(scales.values()), people, policy, truth)

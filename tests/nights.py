@@ -13,6 +13,7 @@ import duckdb
 from flows.nightly import night
 from flows.steps import plainly
 from tasks import quality, sql
+from tasks.findings import CheckReport
 from tasks.report import Summary
 from tasks.settings import Config, Run, load_config, open_run
 
@@ -47,7 +48,7 @@ def a_run(landing: Path, lake: Path, as_of: str = LAST, **changes: Mapping[str, 
 
 def without_checks() -> None:
     """Leave Great Expectations out of this process: most of a small night, and not what is being proved."""
-    setattr(quality, "check", lambda *_: quality.CheckReport(()))  # noqa: B010  (mypy knows its true type)
+    setattr(quality, "check", lambda *_: CheckReport(()))  # noqa: B010  (mypy knows its true type)
 
 
 def run_when_told(pipe: Any, run: Run, die: tuple[str, bool] | None = None, wait: float = 0) -> None:

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import one_night
 from benchmarks.results import PARTS, Figures, as_markdown
 from tasks import quality
+from tasks.findings import CheckReport
 from tests.nights import a_run
 
 
@@ -15,7 +16,7 @@ def test_every_part_is_measured_beside_its_floor_and_reported(
     market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a small market, and no wait for Great Expectations: its floor needs only the contracts
-    monkeypatch.setattr(quality, "check", lambda *_: quality.CheckReport(()))
+    monkeypatch.setattr(quality, "check", lambda *_: CheckReport(()))
     # When a night runs beside its floors, and their figures are written down
     found = json.loads(one_night.as_json(one_night.measure(a_run(market, tmp_path / "lake"), beside_floors=True)))
     text = as_markdown(Figures(quarter=found, full=found, beside=found), "a small market", "today")

@@ -14,8 +14,9 @@ import pytest
 from flows.erase import erase
 from flows.nightly import night
 from flows.steps import plainly
-from tasks import exports, lake, quality, scan, tombstones
+from tasks import exports, lake, scan, tombstones
 from tasks.errors import ConflictError
+from tasks.findings import CheckReport
 from tasks.settings import Run
 from tests import nights
 from tests.landings import Place, csv
@@ -29,7 +30,7 @@ HEADER = ("event_id", "user_id", "event_type", "item_id", "occurred_at", "sessio
 
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.quality.check", lambda *_: quality.CheckReport(()))
+    monkeypatch.setattr("tasks.quality.check", lambda *_: CheckReport(()))
 
 
 @pytest.fixture

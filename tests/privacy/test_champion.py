@@ -8,7 +8,8 @@ import pytest
 
 from flows.erase import erase
 from flows.nightly import night
-from tasks import hiding, quality, registry, scan, tombstones
+from tasks import hiding, registry, scan, tombstones
+from tasks.findings import CheckReport
 from tests.privacy import worlds
 from tests.privacy.worlds import IDS
 
@@ -16,7 +17,7 @@ from tests.privacy.worlds import IDS
 @pytest.fixture(scope="module", autouse=True)
 def unchecked() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.quality.check", lambda *_: quality.CheckReport(()))
+        patch.setattr("tasks.quality.check", lambda *_: CheckReport(()))
         yield
 
 

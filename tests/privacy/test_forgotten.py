@@ -12,8 +12,9 @@ import pytest
 
 from flows.erase import erase
 from flows.nightly import night
-from tasks import hiding, lake, places, proof, publication, quality, scan, shelf, tombstones
+from tasks import hiding, lake, places, proof, publication, scan, shelf, tombstones
 from tasks.errors import ConfigurationError
+from tasks.findings import CheckReport
 from tasks.settings import Run
 from tests.nights import tables
 from tests.privacy import worlds
@@ -28,7 +29,7 @@ def scanned(run: Run, people: tuple[str, ...] = IDS) -> dict[str, int]:
 def unchecked() -> Iterator[None]:
     """Great Expectations is most of a small night and not what is proved here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.quality.check", lambda *_: quality.CheckReport(()))
+        patch.setattr("tasks.quality.check", lambda *_: CheckReport(()))
         yield
 
 

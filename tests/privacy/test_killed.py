@@ -14,7 +14,8 @@ import pytest
 from flows.erase import erase
 from flows.nightly import night
 from flows.steps import plainly
-from tasks import quality, scan
+from tasks import scan
+from tasks.findings import CheckReport
 from tests.nights import read, without_checks
 from tests.privacy import worlds
 from tests.privacy.worlds import IDS
@@ -74,7 +75,7 @@ def killed_in(root: Path, instant: str) -> None:
 
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.quality.check", lambda *_: quality.CheckReport(()))
+    monkeypatch.setattr("tasks.quality.check", lambda *_: CheckReport(()))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def asked(season: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     """A lake in which the canaries have asked, and where one that never knew them stands beside."""
     root = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.quality.check", lambda *_: quality.CheckReport(()))
+        patch.setattr("tasks.quality.check", lambda *_: CheckReport(()))
         worlds.ask(worlds.lived(root / "lake", season, canaries=True, nights=worlds.NIGHTS[2:]))
         worlds.lived(root / "never", season, canaries=False, nights=worlds.NIGHTS[2:])
     yield root

@@ -10,7 +10,8 @@ import pytest
 from flows.erase import erase
 from flows.nightly import night
 from flows.retrain import retraining
-from tasks import lake, quality, registry, scan, sources
+from tasks import lake, registry, scan, sources
+from tasks.findings import CheckReport
 from tasks.settings import Run
 from tests.nights import tables
 from tests.privacy import worlds
@@ -23,7 +24,7 @@ DAY = DAYS[-1]
 @pytest.fixture(autouse=True)
 def unchecked() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.quality.check", lambda *_: quality.CheckReport(()))
+        patch.setattr("tasks.quality.check", lambda *_: CheckReport(()))
         yield
 
 

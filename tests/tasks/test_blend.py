@@ -35,7 +35,7 @@ def test_ndcg_is_worked_by_hand() -> None:
 def test_every_family_speaks_between_0_and_1_about_what_may_be_shown(history: Interactions) -> None:
     families = blend.fit(history, settings())
 
-    scales = blend.opinions(families, history, min_people=1)
+    scales = np.stack(blend.opinions(families, history, min_people=1))
 
     assert families.names == tuple(f.name for f in blend.FAMILIES)
     assert scales.min() == 0
@@ -66,7 +66,7 @@ def test_an_item_with_few_people_is_brought_to_others_by_content_alone() -> None
     others = [row for row in range(len(there)) if row != ann]
     for name, scale in zip(families.names, scales, strict=True):
         assert scale[others, pot].any() == (name == "content"), name
-    assert scales[families.names.index("repeat"), ann, pot] > 0, "the own history stays the person's own"
+    assert scales[families.names.index("repeat")][ann, pot] > 0, "the own history stays the person's own"
     unfloored = blend.opinions(families, there, min_people=1)
     assert unfloored[families.names.index("trending")][others, pot].all(), "else the floor had nothing to do"
 
@@ -103,7 +103,7 @@ def test_policies_let_in_what_they_say() -> None:
 def lesson(scores: list[list[list[float]]], happened: list[list[bool]]) -> blend.Lesson:
     """families × people × items, and what happened; every item is a candidate."""
     scales = np.array(scores, dtype=np.float32)
-    return blend.lesson(scales, strangers(*scales.shape[1:]), "never", np.array(happened))
+    return blend.lesson(list(scales), strangers(*scales.shape[1:]), "never", np.array(happened))
 
 
 def test_weights_go_to_the_family_that_was_right() -> None:

@@ -44,7 +44,7 @@ def test_each_policy_takes_the_best_of_what_it_lets_in(scales: Floats, met: np.n
     block = _who_met(met)
     given = scales.copy()
     # when
-    found = candidates.gather(scales, block, POLICIES, most)
+    found = candidates.gather(list(scales), block, POLICIES, most)
     # then
     assert scales.tobytes() == given.tobytes(), "the opinions are given back as they came"
     for policy in POLICIES:
@@ -61,7 +61,7 @@ def test_each_policy_takes_the_best_of_what_it_lets_in(scales: Floats, met: np.n
 def test_candidates_carry_scores_and_ranks_of_every_family() -> None:
     scales = np.array([[[0.9, 0.1, 0.5]], [[0.0, 1.0, 0.2]]], dtype=np.float32)
 
-    found = candidates.gather(scales, strangers(1, 3), ["allowed"], per_family=1)["allowed"]
+    found = candidates.gather(list(scales), strangers(1, 3), ["allowed"], per_family=1)["allowed"]
 
     assert found.items.tolist() == [[0, 1]]
     assert found.scores[:, 0].tolist() == [pytest.approx([0.9, 0.1]), pytest.approx([0.0, 1.0])]
@@ -69,7 +69,7 @@ def test_candidates_carry_scores_and_ranks_of_every_family() -> None:
 
 
 def test_of_nobody_there_are_no_candidates() -> None:
-    found = candidates.gather(np.zeros((2, 0, 5), dtype=np.float32), strangers(0, 5), POLICIES)
+    found = candidates.gather([np.zeros((0, 5), dtype=np.float32)] * 2, strangers(0, 5), POLICIES)
 
     assert {policy: known.scores.shape for policy, known in found.items()} == dict.fromkeys(POLICIES, (2, 0, 0))
 
