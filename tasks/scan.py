@@ -7,64 +7,36 @@ are compared as whole values of columns and fields that can name a person.
 
 from __future__ import annotations
 
-import base64
 import csv
-import gzip
-import hashlib
+import glob
 import io
 import json
 import re
 import sqlite3
-import struct
-import zipfile
-import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import duckdb
 import polars as pl
 
-from tasks import contracts, places, tombstones
+from tasks import contracts, needles, places, tombstones
+from tasks.needles import Files
 from tasks.suppression import BETWEEN, tokens
 
 VERSION = "1"
 LONG = 12
 """Characters from which an id does not occur by chance."""
-BLOCK = 1 << 24
-MANY = 32
-"""Needles from which one pass for all of them is quicker than one for each."""
+AT_ONCE = 1000
+"""Parquet files of one query."""
 LAYERS: tuple[contracts.Layer, ...] = ("landing", "marts")
 NAMING = ("identifier", "pseudonymous", "free_text")
 BETWEEN_SQL = contracts.quote(BETWEEN.pattern)
 PREFIX = 8
 """Bytes of a value that a DuckDB zone map keeps."""
-
-
-def forms(name: str) -> dict[str, bytes]:
-    """An id as tools write it."""
-    raw = name.encode()
-    found = {
-        "text": raw,
-        "utf16_le": name.encode("utf-16-le"),
-        "utf16_be": name.encode("utf-16-be"),
-        "hex": raw.hex().encode(),
-        "hex_upper": raw.hex().upper().encode(),
-        "url": quote(name, safe="").encode(),
-        "json": json.dumps(name)[1:-1].encode(),
-        **{kind: hashlib.new(kind, raw).hexdigest().encode() for kind in ("md5", "sha1", "sha256")},
-    }
-    for shift in range(3):
-        # What stands before and after decides the first and the last letter; those between are the id's alone.
-        packed = base64.b64encode(b"\0" * shift + raw)
-        found[f"base64_{shift}"] = packed[-(-shift * 8 // 6) : len(b"\0" * shift + raw) * 8 // 6]
-    if re.fullmatch(r"[1-9]\d{11,17}", name):
-        found |= {"int64_le": struct.pack("<q", int(name)), "int64_be": struct.pack(">q", int(name))}
-    return found
 
 
 def scan(landing_root: Path, lake: Path, ids: Iterable[str], others: Sequence[tuple[str, Path]] = (),
@@ -83,11 +55,12 @@ def scan(landing_root: Path, lake: Path, ids: Iterable[str], others: Sequence[tu
     ledger = [("ledger", tombstones.folder_of(lake))] if with_ledger else []
     roots = [("landing", landing_root), ("lake", lake), *ledger, *others]
     with duckdb.connect(":memory:") as con:
+        con.execute("CREATE TABLE people AS SELECT unnest($people::VARCHAR[]) AS id", {"people": list(wanted.people)})
         for root, folder in roots:
-            found[root] += 0
-            for file in sorted(f for f in folder.rglob("*") if f.is_file() and not f.is_symlink()):
-                place = places.of(root, file.relative_to(folder))
-                found[place] += examine(con, file, wanted, place.split("/")[-1])
+            there = sorted(f for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
+            files = [(places.of(root, file.relative_to(folder)), file) for file in there]
+            found.update(dict.fromkeys([root, *(place for place, _ in files)], 0))
+            found.update(examine(con, files, wanted))
     return dict(sorted(found.items()))
 
 
@@ -102,111 +75,97 @@ def present(found: dict[str, int]) -> bool:
 class Wanted:
     """Whom a scan looks for, made ready once for all files."""
 
-    people: tuple[str, ...]
-    """In order."""
+    people: frozenset[str]
+    pattern: str
+    """Of any of the long ids; nothing if there is none."""
     long: frozenset[bytes]
-    """Every form of the long ids."""
+    """Every form of those."""
     cut: frozenset[bytes]
     """What a zone map keeps of them."""
     short: frozenset[str]
 
 
 def _wanted(ids: Iterable[str]) -> Wanted:
-    people = tuple(sorted(set(ids)))
-    long = [name for name in people if len(name) >= LONG]
+    people = frozenset(ids)
+    long = sorted(name for name in people if len(name) >= LONG)
     return Wanted(
         people,
-        frozenset(form for name in long for form in forms(name).values()),
+        "|".join(re.escape(name) for name in long),
+        frozenset(form for name in long for form in needles.forms(name).values()),
         frozenset(name.encode()[:PREFIX] for name in long),
-        frozenset(people) - frozenset(long),
+        people - frozenset(long),
     )
 
 
-def examine(con: duckdb.DuckDBPyConnection, file: Path, wanted: Wanted, table: str) -> int:
-    """Hits in one file."""
-    long = wanted.long | wanted.cut if file.suffix == ".duckdb" else wanted.long
-    hits = sum(_count(blocks, long) for blocks in _layers(file)) if long else 0
-    if file.suffix == ".parquet":
-        return hits + _decoded(con, file, wanted.people, table)
-    return hits + _short(file, wanted.short, table)
+def examine(con: duckdb.DuckDBPyConnection, files: Sequence[tuple[str, Path]], wanted: Wanted) -> Counter[str]:
+    """Place → hits in its files.
+
+    Args:
+        con: with the table `people` (id).
+        files: each with its place, whose last part is the table.
+        wanted: the same people.
+    """
+    zoned, parquet, others = list[tuple[str, Path]](), list[tuple[str, Path]](), list[tuple[str, Path]]()
+    for place, file in files:
+        kind = {".duckdb": zoned, ".parquet": parquet}.get(file.suffix, others)
+        kind.append((place, file))
+    found = needles.search(parquet + others, wanted.long)
+    found.update(needles.search(zoned, wanted.long | wanted.cut))
+    found.update(_decoded(con, parquet, wanted))
+    for place, file in others:
+        found[place] += _short(file, wanted.short, _table(place))
+    return found
 
 
-def _count(blocks: Iterator[bytes], needles: frozenset[bytes]) -> int:
-    overlap = max(len(needle) for needle in needles) - 1
-    hits, rest = 0, b""
-    for block in blocks:
-        window = rest + block
-        rest, before = window[-overlap:], rest
-        if len(needles) > MANY and not _holds_any(window, needles):
-            continue
-        hits += sum(window.count(needle) - before.count(needle) for needle in needles)
-    return hits
-
-
-def _holds_any(window: bytes, needles: frozenset[bytes]) -> bool:
-    """All needles in one pass: each of a hundred people's encodings looked for by itself takes minutes per gigabyte."""
-    return bool(pl.Series([window.decode("latin-1")]).str.contains_any(_patterns(needles)).item())
-
-
-@lru_cache(maxsize=2)
-def _patterns(needles: frozenset[bytes]) -> pl.Series:
-    return pl.Series([[needle.decode("latin-1") for needle in sorted(needles)]])
-
-
-def _layers(file: Path) -> Iterator[Iterator[bytes]]:
-    """The file's bytes, and what they unpack to."""
-    yield _blocks(file.open("rb"))  # whoever reads the blocks closes it
-    if file.suffix == ".gz":
-        yield _blocks(gzip.open(file))  # noqa: SIM115 # whoever reads the blocks closes it
-    elif file.suffix in (".npz", ".zip"):
-        with zipfile.ZipFile(file) as archive:
-            for member in archive.namelist():
-                yield _blocks(archive.open(member))
-
-
-def _blocks(handle: Any) -> Iterator[bytes]:
-    with handle:
-        try:
-            while block := handle.read(BLOCK):
-                yield block
-        except (OSError, EOFError, zlib.error):
-            return
-
-
-def _decoded(con: duckdb.DuckDBPyConnection, file: Path, people: Sequence[str], table: str) -> int:
-    """Rows and statistics of a Parquet file that hold an id."""
+def _decoded(con: duckdb.DuckDBPyConnection, files: Files, wanted: Wanted) -> Counter[str]:
+    """Place → rows and statistics of Parquet files that hold an id; files with the same columns are read together."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        footer = pq.ParquetFile(file)
-    except (OSError, pa.ArrowException):
-        return 0
-    naming, names, known = _naming(table), footer.schema_arrow.names, set(people)
-    long = "|".join(re.escape(name) for name in people if len(name) >= LONG)
-    texts = {name: f"CAST({_quoted(name)} AS VARCHAR)" for name in names}
-    conditions = [f"list_contains($people, {texts[name]})" for name in names if name in naming]
-    if "record" in names:
-        # What could not be read may name anybody; what could be has its subject.
-        conditions.append(f"(subject IS NULL AND list_has_any($people, string_split_regex(record, {BETWEEN_SQL})))")
-    if long:
-        conditions.append(f"regexp_matches(concat_ws(chr(10), {', '.join(texts.values())}), $long)")
+    found: Counter[str] = Counter()
+    alike = defaultdict[tuple[str, tuple[tuple[str, str], ...]], list[Path]](list)
+    for place, file in files:
+        try:
+            with pq.ParquetFile(file) as footer:
+                columns = tuple((column.name, str(column.type)) for column in footer.schema_arrow)
+                found[place] += _told(footer.metadata, _naming(_table(place)), wanted.people)
+        except (OSError, pa.ArrowException):
+            continue
+        alike[place, columns].append(file)
+    for (place, columns), paths in alike.items():
+        condition = _names(tuple(name for name, _ in columns), _naming(_table(place)), wanted)
+        query = f"SELECT count(*) FROM read_parquet($paths, hive_partitioning = false) WHERE {condition}"
+        given = {"people": list(wanted.people), "long": wanted.pattern}
+        used: dict[str, object] = {name: value for name, value in given.items() if f"${name}" in query}
+        for start in range(0, len(paths), AT_ONCE):
+            used["paths"] = [glob.escape(str(path)) for path in paths[start : start + AT_ONCE]]
+            ((rows,),) = con.execute(query, used).fetchall()
+            found[place] += rows
+    return found
+
+
+def _told(footer: Any, naming: Set[str], people: Set[str]) -> int:
+    """Ids that statistics tell, of columns that can name a person."""
     hits = 0
-    if conditions:
-        query = (
-            "SELECT count(*) FROM read_parquet($path, hive_partitioning = false) "
-            f"WHERE coalesce({' OR '.join(f'coalesce({c}, false)' for c in conditions)}, false)"
-        )
-        given: dict[str, object] = {"path": str(file).replace("[", "[[]"), "people": list(people), "long": long}
-        used = {name: value for name, value in given.items() if f"${name}" in query}
-        ((hits,),) = con.execute(query, used).fetchall()
-    for group in range(footer.metadata.num_row_groups):
-        for index in range(footer.metadata.num_columns):
-            column = footer.metadata.row_group(group).column(index)
+    for group in range(footer.num_row_groups):
+        for index in range(footer.num_columns):
+            column = footer.row_group(group).column(index)
             told = column.statistics
             if column.path_in_schema in naming and told is not None and told.has_min_max:
-                hits += len({str(told.min), str(told.max)} & known)
+                hits += len({str(told.min), str(told.max)} & people)
     return hits
+
+
+def _names(columns: Sequence[str], naming: Set[str], wanted: Wanted) -> str:
+    """SQL for whether a row names one of `people`, `$people` or `$long`."""
+    texts = {name: f"CAST({_quoted(name)} AS VARCHAR)" for name in columns}
+    conditions = [f"{texts[name]} IN (FROM people)" for name in columns if name in naming]
+    if {"record", "subject"} <= texts.keys():
+        # What could not be read may name anybody; what could be has its subject.
+        conditions.append(f"(subject IS NULL AND list_has_any($people, string_split_regex(record, {BETWEEN_SQL})))")
+    if wanted.pattern:
+        conditions.append(f"regexp_matches(concat_ws(chr(10), {', '.join(texts.values())}), $long)")
+    return " OR ".join(f"coalesce({condition}, false)" for condition in conditions) or "false"
 
 
 def _short(file: Path, people: Set[str], table: str) -> int:
@@ -218,7 +177,7 @@ def _short(file: Path, people: Set[str], table: str) -> int:
     name = file.name.removesuffix(".gz")
     if not name.endswith((".csv", ".json", ".jsonl")):
         return 0
-    *_, unpacked = (b"".join(blocks) for blocks in _layers(file))
+    *_, unpacked = (b"".join(blocks) for blocks in needles.layers(file))
     text = unpacked.decode("utf-8", "replace")
     if name.endswith(".json"):
         try:
@@ -286,6 +245,11 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _table(place: str) -> str:
+    return place.rsplit("/", 1)[-1]
+
+
+@cache
 def _naming(table: str) -> set[str]:
     """The columns of a table that can name a person."""
     for layer in LAYERS:
