@@ -12,6 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
+import yaml
 from open_data_contract_standard.model import (
     CustomProperty,
     DataQuality,
@@ -23,6 +24,9 @@ from tasks.errors import ConfigurationError
 
 Layer = Literal["landing", "features", "marts"]
 Severity = Literal["error", "warning"]
+
+# Ten times as quick as the one in Python: whoever reads thirty contracts starts half a second sooner.
+LOADER: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Without all of these nobody could say where a person's data lives, for how long, and how it goes.
 PRIVACY_PROPERTIES = ("subject", "purpose", "retention", "erase", "prove")
@@ -130,7 +134,8 @@ def load(layer: Layer, name: str) -> Contract:
         raise ConfigurationError(f"{layer}.{name} has no contract: write expectations/{layer}/{name}.yaml")
     text = file.read_text(encoding="utf-8")
     try:
-        return _compile(layer, OpenDataContractStandard.from_string(text), hashlib.sha256(text.encode()).hexdigest())
+        document = OpenDataContractStandard(**yaml.load(text, LOADER))  # noqa: S506 # both are safe
+        return _compile(layer, document, hashlib.sha256(text.encode()).hexdigest())
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise ConfigurationError(f"expectations/{layer}/{name}.yaml is not a complete contract: {problem}") from None
 
