@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,9 @@ class Pass:
     chosen: list[Request]
     erased: Tombstones
     found: erasure.Survey = field(default_factory=erasure.Survey)
+    """What landing holds."""
+    sessions: set[str] = field(default_factory=set)
+    """Of the people in question, as far as this pass has seen them."""
     would_go: Counter[str] = field(default_factory=Counter)
     hidden: list[str] = field(default_factory=list)
     withdrawn: Landed = field(default_factory=dict)
@@ -97,9 +100,10 @@ def look(this: Pass) -> str:
         people = erasure.linked(con, this.run, this.room)
         ids = {r.request: set[str]().union(*(people.get(name, {name}) for name in r.ids)) for r in this.chosen}
         imagined = tombstones.imagine(this.ledger, ids, {r.request: r.requested_at for r in this.chosen})
-        counts = erasure.survey(con, this.run, this.room, imagined).counts
-    for places in [*counts.values(), *hiding.held(this.run.lake, this.run.config, imagined).values()]:
-        this.would_go += places
+        held = erasure.stored(con, this.run, imagined).counts
+        landed = erasure.landed(con, this.run, this.room, imagined).counts
+    for counts in (held, landed, hiding.held(this.run.lake, this.run.config, imagined)):
+        this.would_go += sum(counts.values(), Counter[str]())
     return "dry_run"
 
 
@@ -108,6 +112,7 @@ def serve(this: Pass, step: Step) -> str:
     do = timed(step, this.seconds)
     do("inventory", take_inventory, this)
     do("hide", hide, this)
+    do("inventory landing", take_inventory_of_landing, this)
     do("rewrite", rewrite, this)
     if not this.chosen:
         # Late lines of people who are gone already were taken away, and that is all.
@@ -126,36 +131,35 @@ def serve(this: Pass, step: Step) -> str:
 
 
 def take_inventory(this: Pass) -> None:
-    """Bury them, with all their ids and sessions, and count what there is of them."""
+    """Bury them, with all the ids and sessions that the lake knows of, and count what it holds."""
     tombstones.begin(this.ledger, this.chosen, "inventory")
     if this.run.config.landing.erase == "rewrite":
         withdrawal.settle(this.run.landing, laws.names("landing"))
     with _workspace(this) as con:
-        people = erasure.linked(con, this.run, this.room)
-        for request in this.chosen:
-            ids = set[str]().union(*(people.get(name, {name}) for name in request.ids))
-            tombstones.name(this.ledger, request.request, ids)
-            tombstones.bury(this.ledger, request.request, request.requested_at, "user", ids)
-        _reload(this)
-        # Of a pass that was killed, what was already taken away no longer tells whose session a line is of.
-        names = set(this.ids) if all(r.state == "inventory" for r in this.chosen) else None
-        this.found = erasure.survey(con, this.run, this.room, this.erased, names)
-        while _bury_sessions(this, this.found) and this.found.partial:
-            names = None if names is None else names.union(*this.found.sessions.values())
-            this.found = erasure.survey(con, this.run, this.room, this.erased, names)
-        counts = this.found.counts
-    for named, places in hiding.held(this.run.lake, this.run.config, this.erased).items():
-        counts[named] = counts.get(named, Counter()) + places
-    for request in this.chosen:
-        # Who asked twice is counted under the later request and is the same person.
-        mine = [counts.get(r.request, Counter()) for r in this.chosen if r.person == request.person]
-        handed_out = Counter(exports=len(exports.of(this.ledger, request.ids)))
-        tombstones.count(this.ledger, request.request, +sum(mine, handed_out))
+        # Of landed files only those that are not in history yet: there are few of them.
+        _bury_linked(this, erasure.linked(con, this.run, this.room, names=()))
+        _look_into_lake(this, con)
 
 
 def hide(this: Pass) -> None:
     tombstones.begin(this.ledger, this.chosen, "hidden")
-    this.hidden = hiding.hide(this.run.lake, this.run.config, this.erased)
+    this.hidden += hiding.hide(this.run.lake, this.run.config, this.erased)
+
+
+def take_inventory_of_landing(this: Pass) -> None:
+    """Count what landing holds, which nobody had to wait for; whom only landing tells of is buried and hidden, too."""
+    with _workspace(this) as con:
+        seen = this.erased.epoch
+        _bury_linked(this, erasure.linked(con, this.run, this.room))
+        while True:
+            if this.erased.epoch > seen:
+                _look_into_lake(this, con)
+                seen = this.erased.epoch
+            this.found = erasure.landed(con, this.run, this.room, this.erased, _names(this))
+            if not _bury_sessions(this, this.found):
+                break
+    _count(this, this.found.counts)
+    hide(this)
 
 
 def rewrite(this: Pass) -> None:
@@ -247,13 +251,44 @@ def _chosen(ledger: Ledger, request: str | None) -> list[Request]:
     ]
 
 
+def _bury_linked(this: Pass, people: Mapping[str, set[str]]) -> None:
+    for request in this.chosen:
+        ids = set[str]().union(*(people.get(name, {name}) for name in request.ids))
+        tombstones.name(this.ledger, request.request, ids)
+        tombstones.bury(this.ledger, request.request, request.requested_at, "user", ids)
+    _reload(this)
+
+
 def _bury_sessions(this: Pass, found: erasure.Survey) -> bool:
     """Bury the sessions that were found; whether there were new ones."""
     before = this.erased.epoch
     for (request, erased_at), sessions in sorted(found.sessions.items()):
         tombstones.bury(this.ledger, request, erased_at, "session", sessions)
+        this.sessions |= sessions
     _reload(this)
     return this.erased.epoch > before
+
+
+def _look_into_lake(this: Pass, con: duckdb.DuckDBPyConnection) -> None:
+    found = erasure.stored(con, this.run, this.erased)
+    _bury_sessions(this, found)
+    _count(this, found.counts)
+    _count(this, hiding.held(this.run.lake, this.run.config, this.erased))
+
+
+def _count(this: Pass, counts: hiding.Counts) -> None:
+    """Write down what was found, before any of it goes."""
+    for request in this.chosen:
+        # Who asked twice is counted under the later request and is the same person.
+        mine = [counts.get(r.request, Counter()) for r in this.chosen if r.person == request.person]
+        handed_out = Counter(exports=len(exports.of(this.ledger, request.ids)))
+        tombstones.count(this.ledger, request.request, sum(mine, handed_out))
+
+
+def _names(this: Pass) -> set[str] | None:
+    """All their ids and sessions, if nothing is gone yet that would have told whose a session was."""
+    untouched = all(tombstones.STATES.index(r.state) < tombstones.STATES.index("rewritten") for r in this.chosen)
+    return {*this.ids, *this.sessions} if untouched else None
 
 
 def _reload(this: Pass) -> None:

@@ -96,7 +96,7 @@ def survey(con: duckdb.DuckDBPyConnection, run: Run, ledger: Ledger, request: st
            ) -> dict[str, int]:  # fmt: skip
     """Rows in the landed files, which are told by their number: history says the same, cleaned."""
     theirs = tombstones.imagine(ledger, {request: ids}, {request: FOREVER})
-    found: Mapping[str, int] = erasure.survey(con, run, room, theirs).counts.get(request, {})
+    found: Mapping[str, int] = erasure.landed(con, run, room, theirs).counts.get(request, {})
     return {place: rows for place, rows in sorted(found.items()) if place.startswith("landing/")}
 
 

@@ -6,7 +6,7 @@ The rule is the door's own (`suppression`): whatever a run would suppress is wha
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,12 +53,15 @@ class Survey:
     """Landed files that ingest refuses, of which nobody knows what is in them."""
     sessions: dict[tuple[str, datetime], set[str]] = field(default_factory=lambda: defaultdict(set))
     """(request, erased_at) → sessions that were theirs."""
-    partial: bool = False
-    """Whether landing and history knew of different sessions, so that another look may find more."""
 
-    def add(self, place: str, counts: Iterable[tuple[str, int]]) -> None:
-        for request, rows in counts:
-            self.counts.setdefault(request, Counter())[place] += rows
+    def note(self, con: duckdb.DuckDBPyConnection, place: str) -> None:
+        """Add what `suppression.find` has found in a place."""
+        rows = con.execute("SELECT request, count(*) FROM ingest.suppressed GROUP BY ALL ORDER BY ALL").fetchall()
+        for request, count in rows:
+            self.counts.setdefault(request, Counter())[place] += count
+        graves = "SELECT request, epoch_us(erased_at), id FROM ingest.graves WHERE kind = 'session'"
+        for request, us, session in con.execute(graves).fetchall():
+            self.sessions[request, EPOCH + timedelta(microseconds=us)].add(session)
 
 
 def asked(con: duckdb.DuckDBPyConnection, run: Run, room: Path) -> list[Asked]:
@@ -74,12 +77,14 @@ def asked(con: duckdb.DuckDBPyConnection, run: Run, room: Path) -> list[Asked]:
     return [Asked(f"{r}\0{u}", u, kind, EPOCH + timedelta(microseconds=us), v) for r, u, kind, us, v in rows]
 
 
-def linked(con: duckdb.DuckDBPyConnection, run: Run, room: Path) -> dict[str, set[str]]:
-    """Id → all ids of the same person, as far as landing or history links them."""
+def linked(
+    con: duckdb.DuckDBPyConnection, run: Run, room: Path, names: Collection[str] | None = None
+) -> dict[str, set[str]]:
+    """Id → all ids of the same person, as far as history links them, or a landed file; for `names` see `landed`."""
     contract = contracts.load("landing", "identities")
     lake.open_table(con, run.lake, contract, FOREVER)
     pairs = con.execute("SELECT user_id, linked_user_id FROM history.identities").fetchall()
-    if _read(con, run, room, contract.name)[0]:
+    if _read(con, run, room, contract.name, names)[0]:
         pairs += con.execute("SELECT user_id, linked_user_id FROM ingest.clean").fetchall()
     people: dict[str, set[str]] = {}
     for one, other in pairs:
@@ -88,37 +93,41 @@ def linked(con: duckdb.DuckDBPyConnection, run: Run, room: Path) -> dict[str, se
     return people
 
 
-def survey(
+def stored(con: duckdb.DuckDBPyConnection, run: Run, erased: Tombstones) -> Survey:
+    """Look for erased people in history and quarantine. `con` has the catalogue `ingest`."""
+    found = Survey()
+    for contract in contracts.all_of("landing"):
+        manifest = lake.read_manifest(run.lake, contract.name)
+        if contract.subject and suppression.remains(con, run, contract, manifest, erased):
+            found.note(con, f"lake/{contract.name}")
+    return found
+
+
+def landed(
     con: duckdb.DuckDBPyConnection, run: Run, room: Path, erased: Tombstones, names: Collection[str] | None = None
 ) -> Survey:
-    """Look for erased people in landing, history and quarantine.
+    """Look for erased people in landing.
 
     Args:
         con: with the catalogue `ingest`.
         run: landing, lake and settings.
         room: private scratch.
         erased: everybody who was.
-        names: all ids and sessions they are known by, if those are known: other files need not be read.
+        names: all ids and sessions they are known by, if those are known: of the files that history has taken in,
+            those that hold none need not be read.
     """
     found = Survey()
     for contract in contracts.all_of("landing"):
         if not contract.subject:
             continue
-        manifest = lake.read_manifest(run.lake, contract.name)
-        known = set[str]()
-        if suppression.remains(con, run.lake, contract, manifest, erased):
-            found.add(f"lake/{contract.name}", _per_request(con))
-            known = _note_sessions(con, found)
-        needles = None if names is None else {*names, *known}
-        read, refused = _read(con, run, room, contract.name, manifest, needles)
+        read, refused = _read(con, run, room, contract.name, names)
         found.refused += refused
         if not read:
-            found.partial |= bool(known)
             continue
         suppression.find(con, contract, erased, "ingest.clean", "ingest.quarantined")
-        found.add(f"landing/{contract.name}", _per_request(con))
-        found.partial |= known != _note_sessions(con, found)
+        found.note(con, f"landing/{contract.name}")
         paths = [(file.path, digest) for file, digest in read]
+        manifest = lake.read_manifest(run.lake, contract.name)
         found.losses[contract.name], came_back = subtraction.account(con, run, contract, manifest, paths)
         found.files |= {file.path: file for file, _ in read}
         if came_back:
@@ -137,20 +146,18 @@ def traces(con: duckdb.DuckDBPyConnection, run: Run, erased: Tombstones) -> int:
     left = 0
     for contract in contracts.all_of("landing"):
         manifest = replace(lake.read_manifest(run.lake, contract.name), epoch=0)
-        left += suppression.remains(con, run.lake, contract, manifest, erased)
+        left += suppression.remains(con, run, contract, manifest, erased)
     return left
 
 
-def lives(con: duckdb.DuckDBPyConnection, run: Run, ids: Iterable[str]) -> bool:
+def lives(con: duckdb.DuckDBPyConnection, run: Run, ids: Collection[str]) -> bool:
     """Whether any of `ids` has rows in history, of another life."""
     for contract in contracts.all_of("landing"):
-        if contract.subject:
-            lake.open_table(con, run.lake, contract, FOREVER)
-            for column in suppression.people_columns(contract):
-                query = f'SELECT count(*) FROM history.{contract.name} WHERE list_contains($ids, "{column}")'
-                ((rows,),) = con.execute(query, {"ids": list(ids)}).fetchall()
-                if rows:
-                    return True
+        manifest = suppression.nearby(con, run, contract, lake.read_manifest(run.lake, contract.name), ids)
+        rows = suppression.stored(run.lake, contract, manifest, "history")
+        named = " OR ".join(f'list_contains($ids, "{column}")' for column in suppression.people_columns(contract))
+        if rows and named and con.execute(f"SELECT 1 FROM {rows} WHERE {named} LIMIT 1", {"ids": list(ids)}).fetchone():
+            return True
     return False
 
 
@@ -201,32 +208,21 @@ def _read(
     run: Run,
     room: Path,
     table: str,
-    manifest: lake.Manifest | None = None,
-    needles: Collection[str] | None = None,
+    names: Collection[str] | None = None,
 ) -> tuple[Taken, list[LandedFile]]:
     """Landed files of a table into `ingest.clean` and `ingest.quarantined`: those read, and those refused.
 
-    With `needles`, of the files that history has taken in only those that hold one of them.
+    With `names`, of the files that history has taken in only those that hold one of them.
     """
     contract = contracts.load("landing", table)
     files: Sequence[LandedFile] = landing.find(run.landing, table, ZoneInfo(run.config.run.timezone), FOREVER).files
-    if manifest is not None and needles is not None:
-        taken = {e["file"] for e in manifest.ledger if e["status"] == "accepted" and not e["suppressed"]}
-        files = [f for f in files if f.path not in taken or receipt.mentions(f, needles, run.config.landing)]
+    if names is not None:
+        ledger = lake.read_manifest(run.lake, table).ledger
+        taken = {e["file"] for e in ledger if e["status"] == "accepted" and not e["suppressed"]}
+        files = [f for f in files if f.path not in taken or receipt.mentions(f, names, run.config.landing)]
     if not files:
         return [], []
     reading, rejected = ingest.read(con, run, room, contract, files)
     refused = {entry["file"] for entry in rejected}
     digests = [entry["sha256"] for entry in reading.entries]
     return list(zip(reading.files, digests, strict=True)), [f for f in files if f.path in refused]
-
-
-def _per_request(con: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
-    return con.execute("SELECT request, count(*) FROM ingest.suppressed GROUP BY ALL ORDER BY ALL").fetchall()
-
-
-def _note_sessions(con: duckdb.DuckDBPyConnection, found: Survey) -> set[str]:
-    rows = con.execute("SELECT request, epoch_us(erased_at), id FROM ingest.graves WHERE kind = 'session'").fetchall()
-    for request, us, session in rows:
-        found.sessions[request, EPOCH + timedelta(microseconds=us)].add(session)
-    return {session for _, _, session in rows}

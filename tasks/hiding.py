@@ -11,6 +11,7 @@ import secrets
 import shutil
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -198,18 +199,18 @@ def _rows_of_erased(
 
 
 def _list_erased(con: duckdb.DuckDBPyConnection, folder: Path, manifest: dict[str, Any], erased: Tombstones) -> None:
-    """The table `erased` (id, request) of those whom the publication still names."""
+    """The table `erased` (id, request) of those whom the publication may still name."""
     con.execute("CREATE OR REPLACE TABLE erased (id VARCHAR, request VARCHAR)")
-    people = " UNION ".join(
-        f'SELECT "{table["subject"]}" FROM {serving.relation(folder, table)}'
-        for table in manifest["tables"].values()
-        if table["subject"] != "none"
-    )
-    if not people:
-        return
-    named = [name for (name,) in con.execute(people).fetchall() if name is not None]
-    graves = erased.match("user", named, _without_until(manifest))
-    if graves:
+    since = _without_until(manifest)
+    named: Collection[str] | None = erased.known("user", since)
+    if named is None:
+        people = " UNION ".join(
+            f'SELECT "{table["subject"]}" FROM {serving.relation(folder, table)}'
+            for table in manifest["tables"].values()
+            if table["subject"] != "none"
+        )
+        named = [name for (name,) in con.execute(people or "SELECT NULL").fetchall() if name is not None]
+    if graves := erased.match("user", named, since):
         con.executemany("INSERT INTO erased VALUES (?, ?)", [(name, grave.request) for name, grave in graves.items()])
 
 

@@ -216,7 +216,7 @@ def _erased_since(
         )
     if erased is None or manifest.epoch == epoch:
         return None
-    return HELD if suppression.remains(connection, run.lake, contract, manifest, erased) else None
+    return HELD if suppression.remains(connection, run, contract, manifest, erased) else None
 
 
 def read(

@@ -89,7 +89,7 @@ def what_is_stored(
     con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: Manifest, erased: Tombstones
 ) -> dict[str, Loss]:
     """As `account`, of landed files that nobody reads any more: what never got into history is not known."""
-    suppression.remains(con, run.lake, contract, manifest, erased)
+    suppression.remains(con, run, contract, manifest, erased)
     losses: dict[str, Loss] = {}
     for store in ("history", "quarantine"):
         if (stored := suppression.stored(run.lake, contract, manifest, store)) is None:

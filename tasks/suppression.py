@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ import polars as pl
 
 from tasks import lake, owners
 from tasks.contracts import Contract, quote
+from tasks.settings import Run
 from tasks.tombstones import Kind, Tombstone, Tombstones
 
 # What parts the values of a record that could not be parsed, whatever it was meant to be.
@@ -112,10 +114,13 @@ def find(
     )
 
 
-def remains(con: duckdb.DuckDBPyConnection, folder: Path, contract: Contract, manifest: lake.Manifest,
+def remains(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest,
             erased: Tombstones) -> int:  # fmt: skip
     """Rows of erased people in the table's history and quarantine, as `ingest.suppressed` also has them one by one."""
-    rows, faulty = (stored(folder, contract, manifest, store) for store in ("history", "quarantine"))
+    known = erased.known("user", manifest.epoch)
+    near = manifest if known is None else nearby(con, run, contract, manifest, known)
+    near = near if erased.epoch > manifest.epoch else lake.Manifest()
+    rows, faulty = (stored(run.lake, contract, near, store) for store in ("history", "quarantine"))
     if rows is None and faulty is None:
         con.execute(
             "CREATE OR REPLACE TABLE ingest.suppressed AS SELECT '' AS file_no, 0 AS row, '' AS request LIMIT 0"
@@ -127,6 +132,17 @@ def remains(con: duckdb.DuckDBPyConnection, folder: Path, contract: Contract, ma
     find(con, contract, erased, rows, faulty, manifest.epoch)
     ((found,),) = con.execute("SELECT count(*) FROM ingest.suppressed").fetchall()
     return int(found)
+
+
+def nearby(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest, ids: Iterable[str]
+           ) -> lake.Manifest:  # fmt: skip
+    """The manifest with only those files that can hold a row of `ids` or of an anonymous visit."""
+    if len(people_columns(contract)) > 1:
+        return manifest
+    bucket = owners.bucket_of("id", lake.bucket_count(run.lake, run.config))
+    query = f"SELECT {bucket} FROM (SELECT unnest($ids::VARCHAR[]) AS id UNION ALL SELECT NULL)"
+    buckets = {number for (number,) in con.execute(query, {"ids": list(ids)}).fetchall()}
+    return replace(manifest, files=tuple(f for f in manifest.files if f.bucket in buckets))
 
 
 def stored(folder: Path, contract: Contract, manifest: lake.Manifest, store: lake.Store) -> str | None:

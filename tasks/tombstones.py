@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class Tombstone:
     """Whatever happened until then is gone; what happens later is another life."""
     epoch: int
     request: str
+    kind: Kind = "user"
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,25 @@ class Tombstones:
     epoch: int
     keys: tuple[Key, ...]
     graves: Mapping[str, Tombstone]
+    clear: Mapping[str, str] = field(default_factory=dict)
+    """Digest → id of a person whose request is still open."""
     asked: dict[tuple[Kind, str], Tombstone | None] = field(default_factory=dict)
+    told: dict[tuple[Kind, int], set[str] | None] = field(default_factory=dict)
+
+    def known(self, kind: Kind, since: int = 0) -> set[str] | None:
+        """The ids of all tombstones of an epoch after `since`; None if of some only the digest is left."""
+        if (kind, since) not in self.told:
+            digests = [digest for digest, g in self.graves.items() if g.kind == kind and g.epoch > since]
+            lost = any(digest not in self.clear for digest in digests)
+            self.told[kind, since] = None if lost else {self.clear[digest] for digest in digests}
+        return self.told[kind, since]
 
     def match(self, kind: Kind, ids: Iterable[str], since: int = 0) -> dict[str, Tombstone]:
         """Of `ids`, those with a tombstone of an epoch after `since`."""
         found = {}
-        for name in ids:
+        # A digest costs microseconds, and ids come by the million.
+        known = self.known(kind, since)
+        for name in ids if known is None else sorted(known.intersection(ids)):
             if (kind, name) not in self.asked:
                 graves = (self.graves.get(key.digest(kind, name)) for key in self.keys)
                 self.asked[kind, name] = next((g for g in graves if g), None)
@@ -175,8 +190,10 @@ def taught(ledger: Ledger, since: int) -> bool:
 def tombstones(ledger: Ledger) -> Tombstones:
     rows = ledger.db.execute("SELECT * FROM tombstones ORDER BY erased_at, epoch, request").fetchall()
     # Of somebody who asked twice, the later request counts.
-    graves = {r["digest"]: Tombstone(moment(r["erased_at"]), r["epoch"], r["request"]) for r in rows}
-    return Tombstones(max((r["epoch"] for r in rows), default=0), ledger.keys, graves)
+    graves = {r["digest"]: Tombstone(moment(r["erased_at"]), r["epoch"], r["request"], r["kind"]) for r in rows}
+    named = [row["id"] for row in ledger.db.execute("SELECT DISTINCT id FROM subjects")]
+    clear = {key.digest("user", name): name for key in ledger.keys for name in named}
+    return Tombstones(max((r["epoch"] for r in rows), default=0), ledger.keys, graves, clear)
 
 
 def receive(
@@ -262,20 +279,22 @@ def name(ledger: Ledger, request: str, ids: Iterable[str]) -> None:
 def imagine(ledger: Ledger, ids: Mapping[str, Iterable[str]], erased_at: Mapping[str, datetime]) -> Tombstones:
     """What would be if those of `ids` (by request) were erased, and nobody else."""
     key = ledger.keys[0]
+    clear = {key.digest("user", one): one for names in ids.values() for one in names}
     graves = {
         key.digest("user", one): Tombstone(erased_at[request], 1 << 62, request)
         for request, names in ids.items()
         for one in names
     }
-    return Tombstones(1 << 62, ledger.keys, graves)
+    return Tombstones(1 << 62, ledger.keys, graves, clear)
 
 
-def count(ledger: Ledger, request: str, inventory: Mapping[str, int]) -> None:
-    """Keep what was found of a request's person, the first time."""
+def count(ledger: Ledger, request: str, found: Mapping[str, int]) -> None:
+    """Keep what was found of a request's person, per place the most at any look: a retry finds what is left."""
     with transaction(ledger):
+        (told,) = ledger.db.execute("SELECT inventory FROM requests WHERE request = ?", [request]).fetchone()
+        most = Counter(json.loads(told or "{}")) | Counter(found)
         ledger.db.execute(
-            "UPDATE requests SET inventory = ? WHERE request = ? AND inventory IS NULL",
-            [json.dumps(dict(sorted(inventory.items()))), request],
+            "UPDATE requests SET inventory = ? WHERE request = ?", [json.dumps(dict(sorted(most.items()))), request]
         )
 
 

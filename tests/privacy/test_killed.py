@@ -20,7 +20,7 @@ from tests.nights import read, without_checks
 from tests.privacy import worlds
 from tests.privacy.worlds import IDS
 
-STEPS = ("inventory", "hide", "rewrite", "relearn", "rebuild", "purge", "scan", "receipts")
+STEPS = ("inventory", "hide", "inventory landing", "rewrite", "relearn", "rebuild", "purge", "scan", "receipts")
 INSTANTS = (
     "tasks.tombstones.bury 2", "tasks.hiding.serving.write 2", "tasks.shelf.point 1", "tasks.shelf.supersede 2",
     "tasks.withdrawal._replace 2", "tasks.withdrawal._claim 1", "tasks.lake.commit_manifest 1",

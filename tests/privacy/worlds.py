@@ -18,6 +18,8 @@ from flows.retrain import retraining
 from tasks import tombstones
 from tasks.report import Summary
 from tasks.settings import Run
+from tests import nights
+from tests.landings import csv
 from tests.nights import a_run
 
 SMALLEST, LARGEST = "!canary-smallest-1", "~canary-largest-01"
@@ -27,6 +29,9 @@ MERGED, ALIAS = "canary-merged-00001", "canary-merged-alias"
 CANARIES = (SMALLEST, LARGEST, ORDINARY, HEAVY, QUARANTINED, MERGED)
 IDS = (*CANARIES, ALIAS)
 """Nobody asks under the alias: it goes with the person it belongs to."""
+
+PERSON = "person-0000000001"
+"""Of the small shop."""
 
 DAYS = ("2026-03-20", "2026-03-27")
 ASKED = datetime(2026, 4, 1, tzinfo=UTC)
@@ -139,6 +144,29 @@ def differences(one: Path, other: Path) -> list[str]:
 
     mine, theirs = facts(one), facts(other)
     return sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+
+
+def a_shop(root: Path, people: list[str]) -> Run:
+    """A shop of nine items, the last of which only PERSON ever looked at, and three days of it: too few for figures."""
+    items = [{"item_id": f"item-{n}", "title": f"thing {n}"} for n in range(9)]
+    nights.land(root / "landing", "items", "2026-03-20", items)
+    events = [
+        {
+            "event_id": f"{user}-{day}-{n}",
+            "user_id": user,
+            "event_type": kind,
+            "occurred_at": f"2026-03-{day:02}T10:{n:02}:00Z",
+            "item_id": f"item-{8 if user == PERSON and not n % 3 else (int(user[-2:]) + n + day) % 8}",
+        }
+        for user in people
+        for day in range(17, 20)
+        for n, kind in enumerate(("view", "purchase", "view", "like"))
+    ]
+    columns = ("event_id", "user_id", "event_type", "occurred_at", "item_id")
+    file = root / "landing" / "events" / "2026-03-20" / "events.csv"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(csv(*([row[c] for c in columns] for row in events), header=columns))
+    return a_night(root)
 
 
 def ask(run: Run, people: Iterable[str] = CANARIES, at: datetime = ASKED) -> list[str]:

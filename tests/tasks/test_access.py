@@ -78,7 +78,8 @@ def test_the_counts_are_those_of_the_inventory(place: Place) -> None:
     ):
         assert ledger is not None
         theirs = tombstones.imagine(ledger, {"x": [PERSON, ALIAS]}, {"x": erasure.FOREVER})
-        inventory = dict(erasure.survey(con, run, room, theirs).counts["x"])
+        held, landed = erasure.stored(con, run, theirs), erasure.landed(con, run, room, theirs)
+        inventory = {**held.counts["x"], **landed.counts["x"]}
         inventory |= hiding.held(run.lake, run.config, theirs).get("x", {})
 
     told = answer(place, request)["requests"][request]["counts"]
