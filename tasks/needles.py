@@ -68,6 +68,12 @@ def search(files: Files, needles: Set[bytes]) -> Counter[str]:
     return found
 
 
+def holds(window: bytes, needles: Set[bytes]) -> bool:
+    """Whether a needle stands in it."""
+    (held,) = _held([window], needles)
+    return any(needle in window for needle in held)
+
+
 def layers(file: Path) -> Iterator[Iterator[bytes]]:
     """The file's bytes, and what they unpack to."""
     yield _blocks(file.open("rb"))  # whoever reads the blocks closes it

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import re
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import IO
 
 import fsspec
 
-from tasks import landing
+from tasks import landing, needles
 from tasks.landing import Claim, LandedFile
 from tasks.records import BLOCK_BYTES, RejectedError, as_text, blank, read_header, sift, whole_lines
 from tasks.settings import LandingSettings
@@ -75,13 +74,13 @@ def mentions(file: LandedFile, names: Collection[str], settings: LandingSettings
     plain = all(name.isascii() and name.isprintable() and not set(name) & set('"\\/') for name in names)
     if not plain or not file.name.endswith((".csv", ".jsonl", ".csv.gz", ".jsonl.gz")):
         return True
-    needles = re.compile(b"|".join([rb"\\u", *(re.escape(name.encode()) for name in sorted(names))]))
-    longest = max(len(name) for name in ["u" * 6, *names])
+    wanted = frozenset([rb"\u", *(name.encode() for name in names)])
+    longest = max(len(needle) for needle in wanted)
     try:
         with fsspec.open(file.url, "rb", compression="gzip" if file.name.endswith(".gz") else None) as source:
             rest = b""
             while block := source.read(BLOCK_BYTES):
-                if needles.search(rest + block):
+                if needles.holds(rest + block, wanted):
                     return True
                 rest = block[-longest:]
     except (OSError, EOFError, zlib.error):

@@ -53,10 +53,12 @@ def account(
     losses = {read[number - 1][0]: Loss(read[number - 1][1], rows) for number, rows in doomed.fetchall()}
     same = ", ".join(["file_no", *owners.of(contract)])
     con.execute(
-        f"CREATE OR REPLACE TABLE ingest.theirs AS WITH numbered AS (SELECT *, {_owner(contract)} AS owner, "
-        f"row_number() OVER (PARTITION BY {same} ORDER BY row) AS landed_row FROM ingest.clean) "
-        "SELECT n.*, s.row IS NOT NULL AS goes FROM numbered AS n LEFT JOIN ingest.suppressed AS s "
-        "USING (file_no, row) QUALIFY bool_or(s.row IS NOT NULL) OVER (PARTITION BY owner)"
+        f"CREATE OR REPLACE TABLE ingest.theirs AS WITH owned AS (SELECT *, {_owner(contract)} AS owner "
+        "FROM ingest.clean), doomed AS (SELECT DISTINCT owner FROM owned SEMI JOIN ingest.suppressed "
+        "USING (file_no, row)), numbered AS (SELECT *, "
+        f"row_number() OVER (PARTITION BY {same} ORDER BY row) AS landed_row "
+        "FROM owned SEMI JOIN doomed USING (owner)) SELECT n.*, s.row IS NOT NULL AS goes FROM numbered AS n "
+        "LEFT JOIN ingest.suppressed AS s USING (file_no, row)"
     )
     ((kept,),) = con.execute("SELECT count(*) FROM ingest.theirs WHERE NOT goes").fetchall()
     changes = list(cleaning.counted_changes(contract))
@@ -92,8 +94,9 @@ def what_is_stored(
     suppression.remains(con, run, contract, manifest, erased)
     losses: dict[str, Loss] = {}
     for store in ("history", "quarantine"):
-        if (stored := suppression.stored(run.lake, contract, manifest, store)) is None:
+        if not (files := _touched(con, run, contract, manifest, store)):
             continue
+        stored = suppression.relation(run.lake, contract, files)
         reason, filled = ("NULL", "filled") if store == "history" else ("reason", "[]")
         rows = con.execute(
             f"SELECT landed_file, {reason} AS reason, {filled} AS filled FROM {stored} "
@@ -174,16 +177,28 @@ def _without(
     return [*(f for path, f in places.items() if path not in doomed), *written]
 
 
+def _touched(
+    con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: Manifest, store: lake.Store
+) -> list[StoredFile]:
+    """A store's files that hold a row of `ingest.suppressed`."""
+    paths = {path for (path,) in con.execute("SELECT DISTINCT file_no FROM ingest.suppressed").fetchall()}
+    files = [f for f in manifest.files if f.store == store]
+    return [f for f in files if str(lake.path_of(run.lake, contract.name, f)) in paths]
+
+
 def _others_of_theirs(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: Manifest) -> bool:
     """Whether history keeps rows of somebody whose other rows are in `ingest.suppressed`."""
-    if (stored := suppression.stored(run.lake, contract, manifest, "history")) is None:
+    if not (touched := _touched(con, run, contract, manifest, "history")):
         return False
     con.execute(
-        f"CREATE OR REPLACE TABLE ingest.owners AS SELECT DISTINCT {_owner(contract)} AS owner FROM {stored} "
-        "SEMI JOIN ingest.suppressed USING (file_no, row)"
+        f"CREATE OR REPLACE TABLE ingest.owners AS SELECT DISTINCT {_owner(contract)} AS owner "
+        f"FROM {suppression.relation(run.lake, contract, touched)} SEMI JOIN ingest.suppressed USING (file_no, row)"
     )
+    buckets = {f.bucket for f in touched}
+    near = [f for f in manifest.files if f.store == "history" and f.bucket in buckets]
     found = con.execute(
-        f"SELECT 1 FROM (SELECT file_no, row, {_owner(contract)} AS owner FROM {stored}) "
+        f"SELECT 1 FROM (SELECT file_no, row, {_owner(contract)} AS owner "
+        f"FROM {suppression.relation(run.lake, contract, near)}) "
         "SEMI JOIN ingest.owners USING (owner) ANTI JOIN ingest.suppressed USING (file_no, row) LIMIT 1"
     ).fetchone()
     return found is not None

@@ -85,25 +85,32 @@ def find(
     )
     if erased is None or erased.epoch <= since or not contract.subject:
         return
-    people = people_columns(contract)
+    people, visits = people_columns(contract), owners.SESSION in {c.name for c in contract.columns}
     for column in people:
         _dig(con, erased, "user", f'SELECT DISTINCT "{column}" FROM {rows} WHERE "{column}" IS NOT NULL', since)
-    dated = f"coalesce({clock(contract)} <= erased_at, true)"
+    # What is stored lies in thousands of files: they are read once, and what could be theirs then many times.
+    named = " OR ".join(f'"{column}" IN (SELECT id FROM ingest.graves)' for column in people)
+    anonymous = f'"{contract.subject}" IS NULL AND {owners.SESSION} IS NOT NULL' if visits else "false"
+    cells = ", ".join([f'"{column}"' for column in people] + [owners.SESSION] * visits)
+    con.execute(
+        f"CREATE OR REPLACE TABLE ingest.near AS SELECT file_no, row, {clock(contract)} AS moment, {cells} FROM {rows} "
+        f"WHERE {named} OR ({anonymous})"
+    )
+    dated = "coalesce(moment <= erased_at, true)"
     for column in people:
         con.execute(
-            f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {rows} AS r "
+            "INSERT INTO ingest.suppressed SELECT file_no, row, request FROM ingest.near AS r "
             f"JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{column}\" WHERE {dated}"
         )
-    if owners.SESSION in {c.name for c in contract.columns}:
-        anonymous = f'"{contract.subject}" IS NULL AND {owners.SESSION} IS NOT NULL'
+    if visits:
         con.execute(
             f"INSERT INTO ingest.graves SELECT DISTINCT 'session', {owners.SESSION}, g.erased_at, g.request "
-            f"FROM {rows} AS r JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{contract.subject}\" "
+            f"FROM ingest.near AS r JOIN ingest.graves AS g ON g.kind = 'user' AND g.id = r.\"{contract.subject}\" "
             f"WHERE {owners.SESSION} IS NOT NULL AND {dated}"
         )
-        _dig(con, erased, "session", f"SELECT DISTINCT {owners.SESSION} FROM {rows} WHERE {anonymous}", since)
+        _dig(con, erased, "session", f"SELECT DISTINCT {owners.SESSION} FROM ingest.near WHERE {anonymous}", since)
         con.execute(
-            f"INSERT INTO ingest.suppressed SELECT file_no, row, request FROM {rows} AS r "
+            "INSERT INTO ingest.suppressed SELECT file_no, row, request FROM ingest.near AS r "
             f"JOIN ingest.graves AS g ON g.kind = 'session' AND g.id = r.{owners.SESSION} WHERE {anonymous} AND {dated}"
         )
     if faulty:
@@ -193,8 +200,11 @@ def _find_faulty(
 
 
 def _dig(con: duckdb.DuckDBPyConnection, erased: Tombstones, kind: Kind, query: str, since: int) -> None:
-    """Add those of the ids that `query` gives which have a tombstone to `ingest.graves`."""
-    _note(con, kind, erased.match(kind, (name for (name,) in con.execute(query).fetchall()), since).items())
+    """Add those of the ids that `query` gives which have a tombstone to `ingest.graves`; others do no harm there."""
+    names: Iterable[str] | None = erased.known(kind, since)
+    if names is None:
+        names = (name for (name,) in con.execute(query).fetchall())
+    _note(con, kind, erased.match(kind, names, since).items())
 
 
 def _note(con: duckdb.DuckDBPyConnection, kind: Kind, graves: Iterable[tuple[str, Tombstone]]) -> None:
