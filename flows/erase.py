@@ -1,7 +1,8 @@
 """Erasure: people who asked to be forgotten are, exactly: the lake becomes what it would be had they never been there.
 
 Every step finds out for itself what there is to do and does nothing twice, so a killed run is repeated from the start;
-what a request's person had is counted once, before anything goes. The last write of a request is its receipt.
+what a request's person had is counted before anything of it goes. People are hidden as soon as it is known who they are,
+and only then is landing read. The last write of a request is its receipt.
 """
 
 from __future__ import annotations

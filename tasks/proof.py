@@ -33,7 +33,7 @@ def receipt(
     Args:
         run: lake and settings.
         ledger: whose key signs.
-        request: as the ledger knows it, with its first inventory.
+        request: as the ledger knows it, with its inventory.
         looked_at: places in which nothing was found.
         later_life: whether the person came back after asking.
     """
