@@ -139,3 +139,21 @@ def test_killed_between_the_two_inventories_the_receipt_still_counts_both(
 
     assert found(run) == undisturbed
     assert {place.split("/")[0] for place in undisturbed} == {"lake", "publications", "landing"}
+
+
+def test_who_is_known_only_by_a_tombstone_is_matched_as_who_is_still_known_by_name(tmp_path: Path) -> None:
+    """Ids of open requests are looked for as they are; as soon as one is gone from the ledger, by digest."""
+    with tombstones.opened(tmp_path / "lake", create=True) as ledger:
+        assert ledger is not None
+        for user in (PERSON, ALIAS):
+            request = tombstones.receive(ledger, "erase", user, worlds.ASKED)
+            tombstones.bury(ledger, request, worlds.ASKED, "user", [user])
+            if user == PERSON:
+                tombstones.close(ledger, request, {})
+        erased = tombstones.tombstones(ledger)
+
+    assert erased.known("user") is None
+    assert erased.known("user", since=1) == {ALIAS}
+    assert erased.known("session") == set()
+    assert set(erased.match("user", [PERSON, ALIAS, *OTHERS])) == {PERSON, ALIAS}
+    assert set(erased.match("user", [PERSON, ALIAS, *OTHERS], since=1)) == {ALIAS}
