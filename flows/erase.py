@@ -1,8 +1,7 @@
 """Erasure: people who asked to be forgotten are, exactly: the lake becomes what it would be had they never been there.
 
 Every step finds out for itself what there is to do and does nothing twice, so a killed run is repeated from the start;
-what a request's person had is counted before anything of it goes. People are hidden as soon as it is known who they are,
-and only then is landing read. The last write of a request is its receipt.
+what a request's person had is counted before anything of it goes. The last write of a request is its receipt.
 """
 
 from __future__ import annotations
@@ -10,38 +9,26 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
 from prefect import flow
 
 from flows import nightly, relearn
 from flows.steps import Step, as_task, plainly, timed
-from tasks import contracts as laws
-from tasks import erasure, exports, hiding, ingest, lake, proof, scan, shelf, tombstones, withdrawal
+from tasks import erasure, exports, hiding, ingest, inventory, lake, proof, scan, shelf, tombstones
 from tasks.errors import BlockedError, ConfigurationError
+from tasks.inventory import Inventory
 from tasks.report import Summary
 from tasks.settings import Run, open_run
 from tasks.subtraction import Landed
-from tasks.tombstones import Ledger, Request, Tombstones
+from tasks.tombstones import Ledger, Request
 
 
 @dataclass
-class Pass:
+class Pass(Inventory):
     """What the steps of one pass over all open requests find out."""
 
-    run: Run
-    room: Path
-    ledger: Ledger
-    chosen: list[Request]
-    erased: Tombstones
-    found: erasure.Survey = field(default_factory=erasure.Survey)
-    """What landing holds."""
-    sessions: set[str] = field(default_factory=set)
-    """Of the people in question, as far as this pass has seen them."""
     would_go: Counter[str] = field(default_factory=Counter)
     hidden: list[str] = field(default_factory=list)
     withdrawn: Landed = field(default_factory=dict)
@@ -50,10 +37,6 @@ class Pass:
     looked_at: list[str] = field(default_factory=list)
     later_life: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def ids(self) -> list[str]:
-        return sorted({name for request in self.chosen for name in request.ids})
 
 
 def erase(
@@ -91,13 +74,13 @@ def erase(
                 return _summary("nothing_to_do", began)
             this = Pass(hiding.as_served(run), room, ledger, chosen, tombstones.tombstones(ledger))
             status = look(this) if dry_run else serve(this, step)
-            _reload(this)
+            inventory.reload(this)
             return _summary(status, began, this)
 
 
 def look(this: Pass) -> str:
     """Count what there is, as if they had been buried; returns the status."""
-    with _workspace(this) as con:
+    with inventory.workspace(this) as con:
         people = erasure.linked(con, this.run, this.room)
         ids = {r.request: set[str]().union(*(people.get(name, {name}) for name in r.ids)) for r in this.chosen}
         imagined = tombstones.imagine(this.ledger, ids, {r.request: r.requested_at for r in this.chosen})
@@ -132,14 +115,9 @@ def serve(this: Pass, step: Step) -> str:
 
 
 def take_inventory(this: Pass) -> None:
-    """Bury them, with all the ids and sessions that the lake knows of, and count what it holds."""
+    """Of the lake: enough to hide them."""
     tombstones.begin(this.ledger, this.chosen, "inventory")
-    if this.run.config.landing.erase == "rewrite":
-        withdrawal.settle(this.run.landing, laws.names("landing"))
-    with _workspace(this) as con:
-        # Of landed files only those that are not in history yet: there are few of them.
-        _bury_linked(this, erasure.linked(con, this.run, this.room, names=()))
-        _look_into_lake(this, con)
+    inventory.look_into_lake(this)
 
 
 def hide(this: Pass) -> None:
@@ -148,18 +126,8 @@ def hide(this: Pass) -> None:
 
 
 def take_inventory_of_landing(this: Pass) -> None:
-    """Count what landing holds, which nobody had to wait for; whom only landing tells of is buried and hidden, too."""
-    with _workspace(this) as con:
-        seen = this.erased.epoch
-        _bury_linked(this, erasure.linked(con, this.run, this.room))
-        while True:
-            if this.erased.epoch > seen:
-                _look_into_lake(this, con)
-                seen = this.erased.epoch
-            this.found = erasure.landed(con, this.run, this.room, this.erased, _names(this))
-            if not _bury_sessions(this, this.found):
-                break
-    _count(this, this.found.counts)
+    """Nobody has to wait for this to be hidden; whom only landing tells of is hidden now."""
+    inventory.look_into_landing(this)
     hide(this)
 
 
@@ -170,7 +138,7 @@ def rewrite(this: Pass) -> None:
         if any(this.found.losses.values()):
             hiding.outdate(this.run.lake, this.erased.epoch)
         this.withdrawn = erasure.withdraw(this.run, this.found, this.erased)
-    with _workspace(this) as con:
+    with inventory.workspace(this) as con:
         erasure.subtract(con, this.run, this.found, this.erased, this.withdrawn)
     with lake.connect(this.room / "erase.duckdb", this.run.config) as con:
         ingest.ingest(con, this.run, this.room)
@@ -204,7 +172,7 @@ def look_again(this: Pass) -> None:
         BlockedError: something is.
     """
     tombstones.begin(this.ledger, this.chosen, "scanned")
-    with _workspace(this) as con:
+    with inventory.workspace(this) as con:
         left = erasure.traces(con, this.run, this.erased)
         this.later_life = erasure.lives(con, this.run, this.ids)
     _tidy(this.room)
@@ -250,58 +218,6 @@ def _chosen(ledger: Ledger, request: str | None) -> list[Request]:
     return [
         r for r in known if r.kind == "erase" and r.state not in ("received", "done") and request in (None, r.request)
     ]
-
-
-def _bury_linked(this: Pass, people: Mapping[str, set[str]]) -> None:
-    for request in this.chosen:
-        ids = set[str]().union(*(people.get(name, {name}) for name in request.ids))
-        tombstones.name(this.ledger, request.request, ids)
-        tombstones.bury(this.ledger, request.request, request.requested_at, "user", ids)
-    _reload(this)
-
-
-def _bury_sessions(this: Pass, found: erasure.Survey) -> bool:
-    """Bury the sessions that were found; whether there were new ones."""
-    before = this.erased.epoch
-    for (request, erased_at), sessions in sorted(found.sessions.items()):
-        tombstones.bury(this.ledger, request, erased_at, "session", sessions)
-        this.sessions |= sessions
-    _reload(this)
-    return this.erased.epoch > before
-
-
-def _look_into_lake(this: Pass, con: duckdb.DuckDBPyConnection) -> None:
-    found = erasure.stored(con, this.run, this.erased)
-    _bury_sessions(this, found)
-    _count(this, found.counts)
-    _count(this, hiding.held(this.run.lake, this.run.config, this.erased))
-
-
-def _count(this: Pass, counts: hiding.Counts) -> None:
-    """Write down what was found, before any of it goes."""
-    for request in this.chosen:
-        # Who asked twice is counted under the later request and is the same person.
-        mine = [counts.get(r.request, Counter()) for r in this.chosen if r.person == request.person]
-        handed_out = Counter(exports=len(exports.of(this.ledger, request.ids)))
-        tombstones.count(this.ledger, request.request, sum(mine, handed_out))
-
-
-def _names(this: Pass) -> set[str] | None:
-    """All their ids and sessions, if nothing is gone yet that would have told whose a session was."""
-    untouched = all(tombstones.STATES.index(r.state) < tombstones.STATES.index("rewritten") for r in this.chosen)
-    return {*this.ids, *this.sessions} if untouched else None
-
-
-def _reload(this: Pass) -> None:
-    this.erased = tombstones.tombstones(this.ledger)
-    chosen = {r.request for r in this.chosen}
-    this.chosen = [r for r in tombstones.requests(this.ledger) if r.request in chosen]
-
-
-@contextmanager
-def _workspace(this: Pass) -> Iterator[duckdb.DuckDBPyConnection]:
-    with lake.connect(this.room / "erase.duckdb", this.run.config) as con, ingest.workspace(con):
-        yield con
 
 
 def _summary(status: str, began: float, this: Pass | None = None) -> Summary:

@@ -16,8 +16,9 @@ import duckdb
 from tasks import contracts, erasure, history, ingest, lake, limits, serving, shelf, sql, suppression, tombstones
 from tasks.contracts import Contract
 from tasks.erasure import FOREVER
+from tasks.graves import Tombstones
 from tasks.settings import Run
-from tasks.tombstones import Ledger, Tombstones
+from tasks.tombstones import Ledger
 
 Row = dict[str, Any]
 

@@ -16,11 +16,11 @@ import duckdb
 
 from tasks import contracts, ingest, lake, landing, receipt, subtraction, suppression, withdrawal
 from tasks.errors import BlockedError
+from tasks.graves import Tombstones
 from tasks.hiding import Counts
 from tasks.landing import LandedFile
 from tasks.settings import Run
 from tasks.subtraction import Loss
-from tasks.tombstones import Tombstones
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)

@@ -21,9 +21,9 @@ import duckdb
 
 from tasks import content, contracts, serving, shelf, tombstones
 from tasks.contracts import Column, Contract
+from tasks.graves import Tombstones
 from tasks.lake import bucket_count, connect, sync_folder
 from tasks.settings import Config, Run
-from tasks.tombstones import Tombstones
 
 Counts = dict[str, Counter[str]]
 """Request → place → rows."""

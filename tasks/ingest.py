@@ -33,13 +33,13 @@ from tasks import (
 )
 from tasks.contracts import Contract
 from tasks.errors import BlockedError, ConfigurationError
+from tasks.graves import Tombstones
 from tasks.landing import Landed, LandedFile
 from tasks.ledger import Entry, Ingested
 from tasks.receipt import Received, receive
 from tasks.records import RejectedError
 from tasks.report import track
 from tasks.settings import Run
-from tasks.tombstones import Tombstones
 
 HELD = "it held people who were erased"
 # Rows taken through the cleaning SQL at once: bounds the scratch space, never changes a result.

@@ -126,14 +126,15 @@ def _decoded(con: duckdb.DuckDBPyConnection, files: Files, wanted: Wanted) -> Co
     alike = defaultdict[tuple[str, tuple[tuple[str, str], ...]], list[Path]](list)
     for place, file in files:
         try:
-            with pq.ParquetFile(file) as footer:
-                columns = tuple((column.name, str(column.type)) for column in footer.schema_arrow)
-                found[place] += _told(footer.metadata, _naming(_table(place)), wanted.people)
+            footer = pq.ParquetFile(file)
         except (OSError, pa.ArrowException):
             continue
-        alike[place, columns].append(file)
+        with footer:
+            columns = tuple((column.name, str(column.type)) for column in footer.schema_arrow)
+            alike[place, columns].append(file)
+            found[place] += _told(footer.metadata, _naming(_table(place)), wanted.people)
     for (place, columns), paths in alike.items():
-        condition = _names(tuple(name for name, _ in columns), _naming(_table(place)), wanted)
+        condition = _names([name for name, _ in columns], _naming(_table(place)), wanted)
         query = f"SELECT count(*) FROM read_parquet($paths, hive_partitioning = false) WHERE {condition}"
         given = {"people": list(wanted.people), "long": wanted.pattern}
         used: dict[str, object] = {name: value for name, value in given.items() if f"${name}" in query}

@@ -14,10 +14,10 @@ import polars as pl
 
 from tasks import cleaning, lake, owners, suppression
 from tasks.contracts import Contract
+from tasks.graves import Tombstones
 from tasks.lake import Manifest, StoredFile
 from tasks.ledger import COUNTED, Entry
 from tasks.settings import Run
-from tasks.tombstones import Tombstones
 
 Landed = Mapping[str, tuple[str, int]]
 """Landed file → sha256 and bytes that it has now."""

@@ -16,8 +16,8 @@ import polars as pl
 
 from tasks import lake, owners
 from tasks.contracts import Contract, quote
+from tasks.graves import Kind, Tombstone, Tombstones
 from tasks.settings import Run
-from tasks.tombstones import Kind, Tombstone, Tombstones
 
 # What parts the values of a record that could not be parsed, whatever it was meant to be.
 BETWEEN = re.compile(r"""[\s,;:|"'{}\[\]()=<>\\]+""")

@@ -14,16 +14,16 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tasks import keys
 from tasks.errors import ConfigurationError
+from tasks.graves import Kind, Tombstone, Tombstones
 from tasks.keys import Key
 
-Kind = Literal["user", "session"]
 STATES = (
     "received",
     "verified",
@@ -70,49 +70,6 @@ class Request:
     receipt: dict[str, Any] | None
 
 
-@dataclass(frozen=True)
-class Tombstone:
-    erased_at: datetime
-    """Whatever happened until then is gone; what happens later is another life."""
-    epoch: int
-    request: str
-    kind: Kind = "user"
-
-
-@dataclass(frozen=True)
-class Tombstones:
-    """Everybody who was erased, as of an epoch."""
-
-    epoch: int
-    keys: tuple[Key, ...]
-    graves: Mapping[str, Tombstone]
-    clear: Mapping[str, str] = field(default_factory=dict)
-    """Digest → id of a person whose request is still open."""
-    asked: dict[tuple[Kind, str], Tombstone | None] = field(default_factory=dict)
-    told: dict[tuple[Kind, int], set[str] | None] = field(default_factory=dict)
-
-    def known(self, kind: Kind, since: int = 0) -> set[str] | None:
-        """The ids of all tombstones of an epoch after `since`; None if of some only the digest is left."""
-        if (kind, since) not in self.told:
-            digests = [digest for digest, g in self.graves.items() if g.kind == kind and g.epoch > since]
-            lost = any(digest not in self.clear for digest in digests)
-            self.told[kind, since] = None if lost else {self.clear[digest] for digest in digests}
-        return self.told[kind, since]
-
-    def match(self, kind: Kind, ids: Iterable[str], since: int = 0) -> dict[str, Tombstone]:
-        """Of `ids`, those with a tombstone of an epoch after `since`."""
-        found = {}
-        # A digest costs microseconds, and ids come by the million.
-        known = self.known(kind, since)
-        for name in ids if known is None else sorted(known.intersection(ids)):
-            if (kind, name) not in self.asked:
-                graves = (self.graves.get(key.digest(kind, name)) for key in self.keys)
-                self.asked[kind, name] = next((g for g in graves if g), None)
-            if (grave := self.asked[kind, name]) and grave.epoch > since:
-                found[name] = grave
-        return found
-
-
 def folder_of(lake: Path) -> Path:
     """`$TAILORBIRD_LEDGER`, or else a folder beside the lake."""
     named = os.environ.get("TAILORBIRD_LEDGER")
@@ -155,7 +112,10 @@ def opened(lake: Path, *, create: bool = False) -> Iterator[Ledger | None]:
 
 @contextmanager
 def transaction(ledger: Ledger) -> Iterator[None]:
-    """All of it or nothing."""
+    """All of it or nothing; within another one it is part of that."""
+    if ledger.db.in_transaction:
+        yield
+        return
     ledger.db.execute("BEGIN IMMEDIATE")
     try:
         yield

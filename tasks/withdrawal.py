@@ -18,11 +18,11 @@ import duckdb
 
 from tasks.contracts import quote
 from tasks.errors import ConfigurationError
+from tasks.graves import Tombstones
 from tasks.lake import sha256, sync_folder, write_atomically
 from tasks.landing import MANIFEST, LandedFile
 from tasks.receipt import FORMATS
 from tasks.suppression import tokens
-from tasks.tombstones import Tombstones
 
 PENDING = ".withdrawal.json"
 
