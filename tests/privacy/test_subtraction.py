@@ -1,16 +1,18 @@
 """One person's erasure writes one person's files: everybody else's are not even touched, and the outcome is exact."""
 
+import gzip
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from flows.erase import erase
-from tasks import ingest, lake, tombstones
-from tests.landings import Place, csv, files_of
+from tasks import ingest, lake, landing, receipt, tombstones
+from tests.landings import Place, csv, event, files_of
 
 PERSON = "person-0000000007"
 PEOPLE = tuple(f"person-{n:010}" for n in range(60))
@@ -182,3 +184,26 @@ def test_a_restored_lake_forgets_them_even_where_landed_files_are_gone(place: Pl
     assert place.history(columns="user_id")
     assert (PERSON,) not in [*place.history(columns="user_id"), *place.history("users", columns="user_id")]
     assert place.ingest().re_ingested == {}
+
+
+@pytest.mark.parametrize("others", [0, 99], ids=["one person", "many people"])
+def test_of_the_landed_files_only_those_are_read_that_may_name_them(tmp_path: Path, others: int) -> None:
+    place = Place(tmp_path)
+    names = {PERSON, *(f"somebody-{n:03}" for n in range(others))}
+    for name, data in {
+        "names.csv": csv(event(1, PERSON)),
+        "names.csv.gz": gzip.compress(csv(event(2, PERSON))),
+        "escapes.jsonl": b'{"user_id": "\\u0070erson"}\n',
+        "broken.csv.gz": b"no gzip",
+        "binary.parquet": b"",
+        "nobody.csv": csv(event(3, "nobody")),
+        "nobody.jsonl.gz": gzip.compress(b'{"user_id": "nobody"}\n'),
+    }.items():
+        place.land(f"events/2011-10-01/{name}", data)
+    run = place.run("2011-10-31")
+    files = landing.find(run.landing, "events", ZoneInfo("UTC"), run.as_of).files
+
+    read = {file.name for file in files if receipt.mentions(file, names, run.config.landing)}
+
+    assert {file.name for file in files} - read == {"nobody.csv", "nobody.jsonl.gz"}
+    assert not any(receipt.mentions(file, (), run.config.landing) for file in files)
