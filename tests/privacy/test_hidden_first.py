@@ -10,7 +10,8 @@ import pytest
 from flows.erase import erase
 from flows.nightly import night
 from flows.steps import plainly
-from tasks import ingest, quality, tombstones
+from tasks import ingest, tombstones
+from tasks.findings import CheckReport
 from tasks.settings import Run
 from tests import nights
 from tests.landings import csv
@@ -22,7 +23,7 @@ OTHERS = tuple(f"person-00000001{n:02}" for n in range(30))
 
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.quality.check", lambda *_: quality.CheckReport(()))
+    monkeypatch.setattr("tasks.quality.check", lambda *_: CheckReport(()))
 
 
 def link(run: Run, one: str, other: str, day: str = "2026-03-20") -> None:
@@ -44,7 +45,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = worlds.a_shop(root, [PERSON, ALIAS, *OTHERS])
     link(run, *OTHERS[:2])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.quality.check", lambda *_: quality.CheckReport(()))
+        patch.setattr("tasks.quality.check", lambda *_: CheckReport(()))
         night(run)
     assert {PERSON, ALIAS} <= served(run)
     return root
