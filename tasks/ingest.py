@@ -7,7 +7,6 @@ landing never depends on a later one. The only commit is the table's manifest: a
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,8 +22,8 @@ from tasks import (
     lake,
     landing,
     ledger,
-    owners,
     parse,
+    periods,
     retention,
     subtraction,
     suppression,
@@ -149,8 +148,8 @@ def _ingest_table(
         manifest = lake.Manifest()
         reading, rejected = read(connection, run, room, contract, found.files)
     rejected += [ledger.entry(f, "", 0, 0, "missing") for f in found.missing]
-    # The running month, also where an earlier day is run again.
-    month = max([run.label, *(e["landing"] for e in taken.values())])[: len("2011-11")]
+    accepted = [e for e in manifest.ledger if e["status"] == "accepted"] + reading.entries
+    latest = max((e["landing"] for e in accepted), default="")
     stored = []
     if reading.entries:
         suppression.suppress(connection, contract, erased)
@@ -161,12 +160,11 @@ def _ingest_table(
             return
         verdicts.classify(connection, run, contract, manifest)
         ledger.count(connection, contract, reading.entries)
-        stored = _store(connection, run, contract, month)
-    accepted = [e for e in manifest.ledger if e["status"] == "accepted"] + reading.entries
+        stored = periods.store(connection, run, contract, latest)
     # An earlier cut says nothing of what it does not see: an earlier day that is run again forgets no later refusal.
     unseen = [e for e in manifest.ledger if e["status"] == "rejected" and ledger.order_of(e, zone)[0] > run.as_of]
     kept = tuple(sorted(accepted + rejected + unseen, key=lambda e: (*ledger.order_of(e, zone), e["status"])))
-    files = _compact(connection, run, contract, [*manifest.files, *stored], month)
+    files = periods.compact(connection, run, contract, [*manifest.files, *stored], latest)
     fresh = lake.Manifest(now, tuple(files), kept, erased.epoch if erased else 0)
     if fresh != manifest:
         lake.commit_manifest(run.lake, contract.name, fresh)
@@ -245,56 +243,3 @@ def read(
     if waiting:
         parse.clean(connection, contract, zone)
     return reading, rejected
-
-
-def _numbered(contract: Contract) -> str:
-    """SQL for `ingest.clean` with `landed_row`: the row's number in its file among those of the same owner."""
-    same = ", ".join(["file_no", *owners.of(contract)])
-    return f"SELECT *, row_number() OVER (PARTITION BY {same} ORDER BY row) AS landed_row FROM ingest.clean"
-
-
-def _store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, month: str) -> list[lake.StoredFile]:
-    """Write accepted rows to history and faulty ones to quarantine, by the person's bucket and the landing period."""
-    buckets = lake.bucket_count(run.lake, run.config)
-    period = f"CASE WHEN substr(landing, 1, 7) < '{month}' THEN substr(landing, 1, 7) ELSE landing END AS period"
-    bucket = owners.bucket_of(f'"{contract.subject}"', buckets) if contract.subject else "0"
-    connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.accepted AS SELECT clean.* EXCLUDE (row), landed_file, {bucket} AS bucket, "
-        f"{period} FROM ({_numbered(contract)}) AS clean JOIN ingest.files USING (file_no, landed_on) "
-        "WHERE verdict IS NULL ORDER BY bucket, period"
-    )
-    connection.execute(
-        "CREATE OR REPLACE TABLE ingest.refused AS SELECT quarantined.* EXCLUDE (row), row AS landed_row, landed_on, "
-        f"landed_file, {owners.bucket_of('subject', buckets) if contract.subject else '0'} AS bucket, {period} "
-        "FROM ingest.quarantined JOIN ingest.files USING (file_no) ORDER BY bucket, period"
-    )
-    history = lake.store_rows(connection, run.lake, contract, "history", "ingest.accepted")
-    quarantine = lake.store_rows(connection, run.lake, contract, "quarantine", "ingest.refused")
-    return history + quarantine
-
-
-def _compact(
-    connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, files: list[lake.StoredFile], month: str
-) -> list[lake.StoredFile]:
-    """One file per bucket and period, whatever the number of runs that wrote them; a month that is over is a period."""
-    kept = []
-    parts = defaultdict(list)
-    for file in files:
-        whole = file.period[: len(month)]
-        parts[file.store, file.bucket, whole if whole < month else file.period].append(file)
-    for (store, bucket, period), group in sorted(parts.items()):
-        if [f.period for f in group] == [period]:
-            kept += group
-            continue
-        source = (
-            f"(SELECT *, {bucket} AS bucket, '{period}' AS period FROM read_parquet($paths, hive_partitioning = false))"
-        )
-        kept += lake.store_rows(
-            connection,
-            run.lake,
-            contract,
-            store,
-            source,
-            {"paths": lake.verify(run.lake, contract.name, group)},
-        )
-    return kept

@@ -52,7 +52,7 @@ class StoredFile:
     store: Store
     bucket: int
     period: str
-    """The landing month (`2011-10`) once it is over, else the landing folder (`2011-11-10`, `2011-11-10T14`)."""
+    """The landing month (`2011-10`) or ten days of it (`2011-11-1`) that are over, else the landing folder."""
     name: str
     sha256: str
     bytes: int
