@@ -25,10 +25,12 @@ EARLIEST_BIRTH_YEAR = 1900  # nobody alive was born before it
 COUNTRY_ALIASES = {"UK": "GB", "ENGLAND": "GB", "SCOTLAND": "GB", "WALES": "GB", "GREAT BRITAIN": "GB", "HOLLAND": "NL"}
 
 # A line break or a tab parts words, so spaces are made before what nobody sees is taken out.
-TEXT = (
+TIDIED = (
     f"trim(nfc_normalize(regexp_replace(regexp_replace(regexp_replace({{c}}, '{SPACE}', ' ', 'g'), "
     f"'{INVISIBLE}', '', 'g'), ' +', ' ', 'g')))"
 )
+# ASCII words with one space between them stay as they are, which is cheaper to see than to do.
+TEXT = f"CASE WHEN regexp_full_match({{c}}, '[!-~]+( [!-~]+)*') THEN {{c}} ELSE {TIDIED} END"
 STANDARDIZE = {
     "lower": "lower(trim({c}))",
     "upper": "upper(trim({c}))",
@@ -70,10 +72,10 @@ def code_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def select_clean(contract: Contract, raw: str, zone: str) -> str:
-    """The SELECT that cleans `raw` (file_no, row, fault, landed_on and the contract's columns as text).
+    """The SELECT that cleans `raw` (file_no, row, fault, landed_on and the contract's columns as text, without NUL).
 
     Columns of the result: file_no, row, landed_on, the contract's columns typed, `fault` (null, or the first reason for
-    quarantine), `filled` (list of columns), and a BOOLEAN `<rule>:<column>` for each change that is counted.
+    quarantine), and `changes`, of which `counted` reads which rules changed the row.
     """
     rules = {kind: _by_column(contract, kind) for kind in RULES}
     columns = contract.columns
@@ -89,41 +91,52 @@ def select_clean(contract: Contract, raw: str, zone: str) -> str:
         else f'{_q("x", c)} AS "{c.name}"'
         for c in columns
     ]
-    changes = [f'{condition} AS "{name}"' for name, condition in counted_changes(contract).items()]
-    flags = ", ".join(f"CASE WHEN {_q('x', contract.column(c))} IS NULL THEN {quote(c)} END" for c in rules["fill"])
-    filled = f"list_filter([{flags}], lambda c: c IS NOT NULL)" if flags else "[]::VARCHAR[]"
+    bits = (
+        f"CASE WHEN {condition} THEN {1 << bit} ELSE 0 END"
+        for bit, condition in enumerate(_conditions(contract).values())
+    )
     return f"""
         WITH standardized AS (SELECT *, {", ".join(standardized)} FROM {raw}),
         typed AS (SELECT *, {", ".join(typed)} FROM standardized),
         fixed AS (SELECT *, {", ".join(fixed)} FROM typed)
-        SELECT file_no, row, landed_on, {", ".join(final)}, {_fault(contract)} AS fault, {filled} AS filled
-        {"".join(f", {change}" for change in changes)}
+        SELECT file_no, row, landed_on, {", ".join(final)}, {_fault(contract)} AS fault,
+        {" + ".join([*bits, "0::BIGINT"])} AS changes
         FROM fixed
     """
 
 
-def counted_changes(contract: Contract) -> dict[str, str]:
-    """`<rule>:<column>` → the condition under which a row counts as changed by it."""
-    counted = {}
+def counted(contract: Contract) -> dict[str, str]:
+    """`<rule>:<column>` → the condition under which a cleaned row counts as changed by it."""
+    return {name: f"changes & {1 << bit} <> 0" for bit, name in enumerate(_conditions(contract))}
+
+
+def filled(contract: Contract) -> str:
+    """SQL for the columns that cleaning filled, of a cleaned row."""
+    fills = {name: condition for name, condition in counted(contract).items() if name.startswith("fill:")}
+    flags = ", ".join(f"CASE WHEN {condition} THEN {quote(name[5:])} END" for name, condition in fills.items())
+    return f"list_filter([{flags}], lambda c: c IS NOT NULL)" if flags else "[]::VARCHAR[]"
+
+
+def _conditions(contract: Contract) -> dict[str, str]:
+    """As `counted`, of a row that is being cleaned."""
+    found = {}
     for column in contract.columns:
         raw, standard = f'"{column.name}"', _q("s", column)
         if column.name in _by_column(contract, "standardize"):
-            counted[f"standardize:{column.name}"] = (
-                f"{standard} IS DISTINCT FROM {raw} AND nullif({raw}, '') IS NOT NULL"
-            )
+            found[f"standardize:{column.name}"] = f"{standard} IS DISTINCT FROM {raw} AND nullif({raw}, '') IS NOT NULL"
         elif column.type.startswith("DECIMAL"):
             scale = column.type.rstrip(")").split(",")[1].strip()
-            counted[f"standardize:{column.name}"] = (
+            found[f"standardize:{column.name}"] = (
                 f"coalesce(regexp_matches({raw}, '\\.\\d{{{scale}}}\\d*[1-9]'), false)"
             )
         elif column.type == "TIMESTAMPTZ":
-            counted[f"standardize:{column.name}"] = f"coalesce(NOT regexp_matches({raw}, '{OFFSET}'), false)"
+            found[f"standardize:{column.name}"] = f"coalesce(NOT regexp_matches({raw}, '{OFFSET}'), false)"
     for name in _by_column(contract, "fix"):
         typed, fixed = _q("t", contract.column(name)), _q("x", contract.column(name))
-        counted[f"fix:{name}"] = f"{fixed} IS DISTINCT FROM {typed}"
+        found[f"fix:{name}"] = f"{fixed} IS DISTINCT FROM {typed}"
     for name in _by_column(contract, "fill"):
-        counted[f"fill:{name}"] = f"{_q('x', contract.column(name))} IS NULL"
-    return counted
+        found[f"fill:{name}"] = f"{_q('x', contract.column(name))} IS NULL"
+    return found
 
 
 def _by_column(contract: Contract, kind: str) -> dict[str, str]:
@@ -173,8 +186,7 @@ def _typed(column: Column, zone: str) -> str:
 
 def _fault(contract: Contract) -> str:
     """The first reason for which a row goes to quarantine, in column order."""
-    texts = ", ".join(f'"{c.name}"' for c in contract.columns)
-    cases = [("fault IS NOT NULL", "fault"), (f"contains(concat({texts}), chr(0))", "'nul_character'")]
+    cases = [("fault IS NOT NULL", "fault")]
     fills = _by_column(contract, "fill")
     occurred = contract.properties.get("occurred", {})
     for column in contract.columns:

@@ -7,6 +7,7 @@ landing never depends on a later one. The only commit is the table's manifest: a
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,11 +39,12 @@ from tasks.ledger import Entry, Ingested
 from tasks.receipt import Received, receive
 from tasks.records import RejectedError
 from tasks.report import track
-from tasks.settings import Run
+from tasks.settings import LandingSettings, Run
 
 HELD = "it held people who were erased"
-# Rows taken through the cleaning SQL at once: bounds the scratch space, never changes a result.
+# Rows and files taken through parsing and cleaning at once: bounds the scratch space, never changes a result.
 BATCH_ROWS = 2_000_000
+BATCH_FILES = 32
 RULES = "2"
 """Of classifying and numbering; another one makes another history."""
 
@@ -55,9 +57,11 @@ class _Reading:
     files: list[LandedFile] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
 
-    def add(self, file: LandedFile, received: Received) -> int:
+    def add(self, file: LandedFile, received: Received, unknown: list[str]) -> int:
+        """The file's number, from 1."""
         self.files.append(file)
         self.entries.append(ledger.entry(file, received.sha256, received.bytes, received.rows))
+        self.entries[-1]["unknown_columns"] = unknown
         return len(self.files)
 
 
@@ -221,25 +225,42 @@ def read(
     connection: duckdb.DuckDBPyConnection, run: Run, room: Path, contract: Contract, files: Sequence[LandedFile]
 ) -> tuple[_Reading, list[Entry]]:
     """Verify, parse and clean `files` into `ingest.clean`; returns what was read, and entries for rejected files."""
-    zone = run.config.run.timezone
-    limits = run.config.landing
+    zone, limits = run.config.run.timezone, run.config.landing
     reading, rejected = _Reading(contract), list[Entry]()
-    waiting = 0
     if files:
         parse.prepare(connection, contract, zone)
-    for file in track(files, f"ingest {contract.name}", len(files)):
+    for batch in _received(files, room, limits, rejected):
+        outcomes = parse.parse(connection, contract, [received for _, received in batch], limits.max_file_bytes)
+        parts = list[parse.Part]()
+        for place, ((file, received), outcome) in enumerate(zip(batch, outcomes, strict=True)):
+            if isinstance(outcome, RejectedError):
+                rejected.append(_refused(file, outcome))
+            else:
+                parts.append(parse.Part(place, reading.add(file, received, outcome), file, received))
+        parse.clean(connection, contract, zone, parts)
+    return reading, sorted(rejected, key=lambda entry: ledger.order_of(entry, ZoneInfo(zone)))
+
+
+def _received(
+    files: Sequence[LandedFile], room: Path, limits: LandingSettings, rejected: list[Entry]
+) -> Iterator[list[tuple[LandedFile, Received]]]:
+    """The files in batches, each in scratch until the next one is asked for."""
+    batch, place = list[tuple[LandedFile, Received]](), room / "batch"
+    for number, file in enumerate(track(files, f"ingest {files[0].table}", len(files)) if files else ()):
+        (place / str(number)).mkdir(parents=True)
         try:
-            received = receive(file, room, limits)
-            unknown = parse.parse(connection, contract, file, received, len(reading.files) + 1, limits.max_file_bytes)
+            batch.append((file, receive(file, place / str(number), limits)))
         except RejectedError as problem:
-            rejected.append(ledger.entry(file, landing.fingerprint(file), 0, 0, str(problem)))
-            continue
-        reading.add(file, received)
-        reading.entries[-1]["unknown_columns"] = unknown
-        waiting += received.rows
-        if waiting >= BATCH_ROWS:
-            parse.clean(connection, contract, zone)
-            waiting = 0
-    if waiting:
-        parse.clean(connection, contract, zone)
-    return reading, rejected
+            rejected.append(_refused(file, problem))
+            shutil.rmtree(place / str(number))
+        if len(batch) == BATCH_FILES or sum(received.rows for _, received in batch) >= BATCH_ROWS:
+            yield batch
+            shutil.rmtree(place)
+            batch = []
+    if batch:
+        yield batch
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _refused(file: LandedFile, problem: RejectedError) -> Entry:
+    return ledger.entry(file, landing.fingerprint(file), 0, 0, str(problem))

@@ -88,8 +88,8 @@ def count(connection: duckdb.DuckDBPyConnection, contract: Contract, entries: li
     Raises:
         BlockedError: a file's rows are not all accounted for.
     """
-    changes = list(cleaning.counted_changes(contract))
-    sums = "".join(f', count(*) FILTER ("{change}" AND verdict IS NULL)' for change in changes)
+    changes = cleaning.counted(contract)
+    sums = "".join(f", count(*) FILTER ({condition} AND verdict IS NULL)" for condition in changes.values())
     rows = connection.execute(
         "SELECT file_no, count(*) FILTER (verdict IS NULL), count(*) FILTER (verdict = 'duplicate')"
         f"{sums} FROM ingest.clean GROUP BY file_no"

@@ -1,13 +1,15 @@
-"""Parsing: a received file's records become rows of text, then typed and cleaned rows or quarantined ones.
+"""Parsing: received files' records become rows of text, then typed and cleaned rows or quarantined ones.
 
-Works on four tables of the scratch database: `ingest.files`, `ingest.raw` (text, one batch), `ingest.clean` (typed) and
-`ingest.quarantined`.
+Works on tables of the scratch database: `ingest.raw` (the text of one batch of files), `ingest.files`, `ingest.clean`
+(typed) and `ingest.quarantined`.
 """
 
 from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import duckdb
 import polars as pl
@@ -34,96 +36,109 @@ UNKNOWN_SHOWN = 20
 UNNAMED = "(not named)"
 
 
+@dataclass(frozen=True)
+class Part:
+    """A file of the batch that was read."""
+
+    place: int
+    """In the batch, as `ingest.raw` has it."""
+    number: int
+    """Among all files that were read, as `file_no`."""
+    file: LandedFile
+    received: Received
+
+
 def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str) -> None:
-    """Empty `ingest.raw`, `ingest.clean` and `ingest.files` for one table."""
-    _empty_raw(connection, contract)
+    """Empty `ingest.clean`, `ingest.quarantined` and `ingest.files` for one table."""
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.files "
         "(file_no INTEGER, landed_on TIMESTAMPTZ, landed_file VARCHAR, landing VARCHAR)"
     )
-    select = cleaning.select_clean(contract, "ingest.raw", zone)
-    connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.clean AS SELECT *, NULL::VARCHAR AS verdict FROM ({select}) LIMIT 0"
-    )
+    _load(connection, contract, {})
+    _number(connection, contract, [])
+    connection.execute(f"CREATE OR REPLACE TABLE ingest.clean AS {_cleaned(contract, zone)} LIMIT 0")
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.quarantined "
         "(file_no INTEGER, row BIGINT, reason VARCHAR, subject VARCHAR, record VARCHAR)"
     )
 
 
-def _empty_raw(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    texts = ", ".join(f'"{c.name}" VARCHAR' for c in contract.columns)
-    connection.execute(
-        "CREATE OR REPLACE TABLE ingest.raw "
-        f"(file_no INTEGER, row BIGINT, landed_on TIMESTAMPTZ, fault VARCHAR, line VARCHAR, {texts})"
-    )
-
-
 def parse(
-    connection: duckdb.DuckDBPyConnection,
-    contract: Contract,
-    file: LandedFile,
-    received: Received,
-    number: int,
-    max_bytes: int,
-) -> list[str]:
-    """Append the file's records to `ingest.raw` as text; returns the columns that the contract does not know.
+    connection: duckdb.DuckDBPyConnection, contract: Contract, batch: Sequence[Received], max_bytes: int
+) -> list[list[str] | RejectedError]:
+    """Read the files' records into `ingest.raw` as text.
 
-    Raises:
-        RejectedError: a required column is missing, an id is no whole number and no text, or the engine cannot read it.
+    Returns:
+        Per file, the columns that the contract does not know; or why it is refused: a required column is missing, an id
+        is no whole number and no text, or the engine cannot read it.
     """
+    outcomes = list[list[str] | RejectedError]()
+    sources = dict[int, str]()
+    for place, received in enumerate(batch):
+        try:
+            sources[place], unknown = _source(connection, contract, place, received, max_bytes)
+        except RejectedError as problem:
+            outcomes.append(problem)
+        except OUR_OWN:
+            raise
+        except duckdb.Error:
+            outcomes.append(RejectedError("unreadable"))
+        else:
+            outcomes.append(unknown)
+    for place in _load(connection, contract, sources):
+        outcomes[place] = RejectedError("unreadable")
+    return outcomes
+
+
+def _load(connection: duckdb.DuckDBPyConnection, contract: Contract, sources: Mapping[int, str]) -> list[int]:
+    """Fill `ingest.raw` from the files' SELECTs; returns the places of those that the engine cannot read."""
+    texts = ", ".join(f'"{c.name}" VARCHAR' for c in contract.columns)
+    connection.execute(f"CREATE OR REPLACE TABLE ingest.raw (place INTEGER, fault VARCHAR, line VARCHAR, {texts})")
     try:
-        unknown = _append(connection, contract, file, received, number, max_bytes)
+        # All at once: each statement, and each file's own, costs more than reading a small file.
+        if sources:
+            connection.execute(f"INSERT INTO ingest.raw {' UNION ALL '.join(sources.values())}")
     except OUR_OWN:
         raise
     except duckdb.Error:
-        connection.execute(f"DELETE FROM ingest.raw WHERE file_no = {number}")
-        raise RejectedError("unreadable") from None
-    if received.faults:
-        faults = pl.DataFrame(
-            received.faults, schema={"row": pl.Int64, "fault": pl.String, "line": pl.String}, orient="row"
-        )
-        connection.register("faults", faults)
-        connection.execute(
-            "UPDATE ingest.raw SET fault = faults.fault, line = faults.line FROM faults "
-            f"WHERE raw.file_no = {number} AND raw.row = faults.row"
-        )
-        connection.unregister("faults")
-    connection.execute(
-        "INSERT INTO ingest.files VALUES ($number, $landed_on, $path, $label)",
-        {"number": number, "landed_on": file.landed_on, "path": file.path, "label": file.label},
-    )
-    return unknown
+        if len(sources) == 1:
+            return [*sources]
+        return [place for place, source in sources.items() if not _appended(connection, source)]
+    return []
 
 
-def _append(
-    connection: duckdb.DuckDBPyConnection,
-    contract: Contract,
-    file: LandedFile,
-    received: Received,
-    number: int,
-    max_bytes: int,
-) -> list[str]:
+def _appended(connection: duckdb.DuckDBPyConnection, source: str) -> bool:
+    try:
+        connection.execute(f"INSERT INTO ingest.raw {source}")
+    except OUR_OWN:
+        raise
+    except duckdb.Error:
+        return False
+    return True
+
+
+def _source(
+    connection: duckdb.DuckDBPyConnection, contract: Contract, place: int, received: Received, max_bytes: int
+) -> tuple[str, list[str]]:
+    """The SELECT of a file's rows as `ingest.raw` has them, and the columns that the contract does not know."""
     relation = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}[received.format]
     source, texts, names = relation(connection, contract, received)
     missing = [c.name for c in contract.columns if c.required and c.name not in names]
     # Only JSON lines name their columns in the records, so that a file without any names none.
     if missing and (received.rows or received.format != "jsonl"):
         raise RejectedError(f"column_missing:{missing[0]}")
-    known = {c.name: texts[c.name] for c in contract.columns if c.name in texts}
+    known = [texts[c.name] for c in contract.columns if c.name in texts]
     if received.format == "parquet" and known:
         # A long text that a dictionary holds once may be repeated by every row.
-        sizes = " + ".join(f"coalesce(sum(strlen({text})), 0)" for text in known.values())
+        sizes = " + ".join(f"coalesce(sum(strlen({text})), 0)" for text in known)
         ((unpacked,),) = connection.execute(f"SELECT {sizes} FROM ({source})").fetchall()
         if unpacked > max_bytes:
             raise RejectedError("expands_too_far")
-    values = "".join(f', {text} AS "{name}"' for name, text in known.items())
-    connection.execute(
-        f"INSERT INTO ingest.raw BY NAME SELECT {number} AS file_no, row, $landed_on::TIMESTAMPTZ AS landed_on, "
-        f"fault, line{values} FROM ({source})",
-        {"landed_on": file.landed_on},
+    values = ", ".join(texts.get(c.name, "NULL::VARCHAR") for c in contract.columns)
+    return (
+        f"SELECT {place}, fault, line, {values} FROM ({source})",
+        _reported(set(names) - {c.name for c in contract.columns}),
     )
-    return _reported(set(names) - {c.name for c in contract.columns})
 
 
 def _reported(unknown: set[str]) -> list[str]:
@@ -145,7 +160,7 @@ def _this_file(received: Received) -> str:
 def _csv(connection: duckdb.DuckDBPyConnection, contract: Contract, received: Received) -> Relation:
     columns = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(received.header)))
     return (
-        "SELECT row_number() OVER () AS row, NULL AS fault, NULL AS line, * "
+        "SELECT NULL::VARCHAR AS fault, NULL::VARCHAR AS line, * "
         f"FROM read_csv({_this_file(received)}, columns = {{{columns}}}, header = false, "
         f"auto_detect = false, delim = ',', quote = '\"', escape = '\"', new_line = '\\n', "
         f"max_line_size = {2 * MAX_LINE_BYTES})",
@@ -156,19 +171,24 @@ def _csv(connection: duckdb.DuckDBPyConnection, contract: Contract, received: Re
 
 def _jsonl(connection: duckdb.DuckDBPyConnection, contract: Contract, received: Received) -> Relation:
     lines = (
-        f"SELECT row_number() OVER () AS row, line FROM read_csv({_this_file(received)}, "
+        f"SELECT line FROM read_csv({_this_file(received)}, "
         f"columns = {{'line': 'VARCHAR'}}, header = false, auto_detect = false, delim = '{chr(SEPARATOR)}', "
         f"quote = '', escape = '', new_line = '\\n', max_line_size = {2 * MAX_LINE_BYTES})"
     )
     # CASE, because only that keeps the second question from being asked of a line that fails the first.
     objects = (
-        "SELECT row, CASE WHEN CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END THEN line END AS object, "
+        "SELECT CASE WHEN CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END THEN line END AS object, "
         f"line FROM ({lines})"
     )
-    keys = connection.execute(f"SELECT DISTINCT unnest(json_keys(object)) AS key FROM ({objects}) ORDER BY key")
+    keys = connection.execute(
+        "SELECT DISTINCT unnest(keys) AS key FROM (SELECT DISTINCT json_keys(object) AS keys "
+        f"FROM ({objects})) ORDER BY key"
+    )
     names = [key for (key,) in keys.fetchall()]
     known = [c for c in contract.columns if c.name in names]
-    fields = f"json_extract_string(object, [{', '.join(quote('/' + c.name) for c in known)}])" if known else "NULL"
+    fields = (
+        f"json_extract_string(object, [{', '.join(quote('/' + c.name) for c in known)}])" if known else "[]::VARCHAR[]"
+    )
     # A number with a fraction or an exponent has been through a float: as an id it may have lost digits.
     floats = "".join(
         f"WHEN json_type(object, {quote('/' + c.name)}) = 'DOUBLE' AND NOT "
@@ -177,8 +197,9 @@ def _jsonl(connection: duckdb.DuckDBPyConnection, contract: Contract, received: 
         if c.opaque
     )
     return (
-        f"SELECT row, CASE WHEN object IS NULL THEN 'not_an_object' {floats}END AS fault, "
-        f"CASE WHEN object IS NULL THEN line END AS line, {fields} AS fields FROM ({objects})",
+        f"SELECT CASE WHEN object IS NULL THEN 'not_an_object' {floats}"
+        f"WHEN contains(line, '\\u0000') AND contains(array_to_string({fields}, ''), chr(0)) THEN 'nul_character' END "
+        f"AS fault, CASE WHEN object IS NULL THEN line END AS line, {fields} AS fields FROM ({objects})",
         {c.name: f"fields[{i}]" for i, c in enumerate(known, start=1)},
         names,
     )
@@ -195,33 +216,67 @@ def _parquet(connection: duckdb.DuckDBPyConnection, contract: Contract, received
         if column.opaque and kinds[column.name] in ("FLOAT", "DOUBLE"):
             # An id that went through a float may have lost digits, and then two people would become one.
             raise RejectedError(f"id_is_a_float:{column.name}")
-    texts = "".join(
-        f', array_to_string("{c.name}", \'|\') AS "p:{c.name}"'
-        if kinds[c.name].endswith("[]")
-        else f', CAST("{c.name}" AS VARCHAR) AS "p:{c.name}"'
+    values = {
+        c.name: f"array_to_string(\"{c.name}\", '|')" if kinds[c.name].endswith("[]") else f'"{c.name}"::VARCHAR'
         for c in known
-    )
+    }
+    texts = "".join(f', {value} AS "p:{name}"' for name, value in values.items())
+    nul = f"contains(concat({', '.join(values.values())}), chr(0))" if known else "false"
     return (
-        f"SELECT file_row_number + 1 AS row, NULL AS fault, NULL AS line{texts} "
-        f"FROM read_parquet({file}, file_row_number = true)",
-        {c.name: f'"p:{c.name}"' for c in known},
+        f"SELECT CASE WHEN {nul} THEN 'nul_character' END AS fault, NULL::VARCHAR AS line{texts} "
+        f"FROM read_parquet({file})",
+        {name: f'"p:{name}"' for name in values},
         list(kinds),
     )
 
 
-def clean(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str) -> None:
+def clean(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str, parts: Sequence[Part]) -> None:
     """Move `ingest.raw` on: good rows to `ingest.clean`, faulty ones to `ingest.quarantined`."""
-    select = cleaning.select_clean(contract, "ingest.raw", zone)
-    connection.execute(f"CREATE OR REPLACE TABLE ingest.cleaned AS {select}")
-    connection.execute("INSERT INTO ingest.clean BY NAME SELECT * FROM ingest.cleaned WHERE fault IS NULL")
+    _number(connection, contract, parts)
+    connection.execute(f"INSERT INTO ingest.clean BY NAME {_cleaned(contract, zone)}")
     subject = f"nullif(raw.\"{contract.subject}\", '')" if contract.subject else "NULL"
     connection.execute(
-        f"INSERT INTO ingest.quarantined BY NAME SELECT file_no, row, cleaned.fault AS reason, {subject} AS subject, "
+        f"INSERT INTO ingest.quarantined BY NAME SELECT file_no, row, verdict AS reason, {subject} AS subject, "
         f"coalesce(raw.line, {as_record(contract, 'raw')}) AS record "
-        "FROM ingest.raw JOIN ingest.cleaned USING (file_no, row) WHERE cleaned.fault IS NOT NULL"
+        "FROM ingest.numbered AS raw JOIN ingest.clean USING (file_no, row) WHERE verdict IS NOT NULL"
     )
-    connection.execute("DROP TABLE ingest.cleaned")
-    _empty_raw(connection, contract)
+    connection.execute("DELETE FROM ingest.clean WHERE verdict IS NOT NULL")
+
+
+def _cleaned(contract: Contract, zone: str) -> str:
+    """SQL for the batch as `ingest.clean` has it: a fault is the first verdict."""
+    return f"SELECT * RENAME (fault AS verdict) FROM ({cleaning.select_clean(contract, 'ingest.numbered', zone)})"
+
+
+def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Sequence[Part]) -> None:
+    """`ingest.files` with these, and `ingest.numbered`: `ingest.raw` with file_no, row, and what sifting found."""
+    files = [(p.place, p.number, p.file.landed_on, p.file.path, p.file.label) for p in parts]
+    faults = [(p.place, *fault) for p in parts for fault in p.received.faults]
+    kinds: dict[str, pl.DataType | type[pl.DataType]]
+    kinds = {"place": pl.Int64, "row": pl.Int64, "fault": pl.String, "line": pl.String}
+    connection.register("sifted", pl.DataFrame(faults, schema=kinds, orient="row"))
+    kinds = {"place": pl.Int64, "file_no": pl.Int32, "landed_on": pl.Datetime("us", "UTC")}
+    connection.register(
+        "batch", pl.DataFrame(files, schema={**kinds, "path": pl.String, "label": pl.String}, orient="row")
+    )
+    connection.execute("INSERT INTO ingest.files SELECT file_no, landed_on, path, label FROM batch")
+    # Rows keep the order of their file: where its first one lies tells the number of each.
+    connection.execute(
+        "CREATE OR REPLACE TABLE ingest.parts AS SELECT place, file_no, landed_on, first FROM batch "
+        "JOIN (SELECT place, min(rowid) AS first FROM ingest.raw GROUP BY place) USING (place)"
+    )
+    connection.execute(
+        "CREATE OR REPLACE TABLE ingest.faults AS SELECT first + row - 1 AS id, fault, line "
+        "FROM sifted JOIN ingest.parts USING (place)"
+    )
+    connection.unregister("batch")
+    connection.unregister("sifted")
+    columns = ", ".join(f'"{c.name}"' for c in contract.columns)
+    connection.execute(
+        "CREATE OR REPLACE VIEW ingest.numbered AS SELECT file_no, raw.rowid - first + 1 AS row, landed_on, "
+        f"coalesce(faults.fault, raw.fault) AS fault, coalesce(faults.line, raw.line) AS line, {columns} "
+        "FROM ingest.raw JOIN ingest.parts USING (place) LEFT JOIN ingest.faults ON faults.id = raw.rowid"
+    )
 
 
 def as_record(contract: Contract, table: str) -> str:

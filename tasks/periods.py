@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import duckdb
 
-from tasks import lake, owners
+from tasks import cleaning, lake, owners
 from tasks.contracts import Contract
 from tasks.lake import StoredFile
 from tasks.settings import Run
@@ -27,8 +27,9 @@ def store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, l
     period = f"CASE {' '.join(over)} ELSE landing END AS period"
     bucket = owners.bucket_of(f'"{contract.subject}"', buckets) if contract.subject else "0"
     connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.accepted AS SELECT clean.* EXCLUDE (row), landed_file, {bucket} AS bucket, "
-        f"{period} FROM ({_numbered(contract)}) AS clean JOIN ingest.files USING (file_no, landed_on) "
+        f"CREATE OR REPLACE TABLE ingest.accepted AS SELECT clean.* EXCLUDE (row, changes), landed_file, "
+        f"{cleaning.filled(contract)} AS filled, {bucket} AS bucket, {period} "
+        f"FROM ({_numbered(contract)}) AS clean JOIN ingest.files USING (file_no, landed_on) "
         "WHERE verdict IS NULL ORDER BY bucket, period"
     )
     connection.execute(

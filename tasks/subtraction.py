@@ -61,8 +61,8 @@ def account(
         "LEFT JOIN ingest.suppressed AS s USING (file_no, row)"
     )
     ((kept,),) = con.execute("SELECT count(*) FROM ingest.theirs WHERE NOT goes").fetchall()
-    changes = list(cleaning.counted_changes(contract))
-    sums = "".join(f', count(*) FILTER ("{change}")' for change in changes)
+    changes = cleaning.counted(contract)
+    sums = "".join(f", count(*) FILTER ({condition})" for condition in changes.values())
     if stored := suppression.stored(run.lake, contract, manifest, "history"):
         rows = con.execute(
             f"SELECT landed_file, count(*){sums} FROM ingest.theirs JOIN ingest.files USING (file_no, landed_on) "
