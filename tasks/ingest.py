@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -229,37 +230,51 @@ def read(
     reading, rejected = _Reading(contract), list[Entry]()
     if files:
         parse.prepare(connection, contract, zone)
-    for batch in _received(files, room, limits, rejected):
-        outcomes = parse.parse(connection, contract, [received for _, received in batch], limits.max_file_bytes)
-        parts = list[parse.Part]()
-        for place, ((file, received), outcome) in enumerate(zip(batch, outcomes, strict=True)):
-            if isinstance(outcome, RejectedError):
-                rejected.append(_refused(file, outcome))
-            else:
-                parts.append(parse.Part(place, reading.add(file, received, outcome), file, received))
-        parse.clean(connection, contract, zone, parts)
+    with closing(_ahead(_received(files, room, limits, rejected))) as batches:
+        for batch in batches:
+            outcomes = parse.parse(connection, contract, [received for _, received in batch], limits.max_file_bytes)
+            parts = list[parse.Part]()
+            for place, ((file, received), outcome) in enumerate(zip(batch, outcomes, strict=True)):
+                if isinstance(outcome, RejectedError):
+                    rejected.append(_refused(file, outcome))
+                else:
+                    parts.append(parse.Part(place, reading.add(file, received, outcome), file, received))
+            parse.clean(connection, contract, zone, parts)
+            for _, received in batch:
+                shutil.rmtree(received.copy.parent)
     return reading, sorted(rejected, key=lambda entry: ledger.order_of(entry, ZoneInfo(zone)))
+
+
+Batch = list[tuple[LandedFile, Received]]
+
+
+def _ahead(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
+    """The batches, each received while the one before it is parsed."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = pool.submit(next, batches, None)
+        while batch := waiting.result():
+            waiting = pool.submit(next, batches, None)
+            yield batch
 
 
 def _received(
     files: Sequence[LandedFile], room: Path, limits: LandingSettings, rejected: list[Entry]
-) -> Iterator[list[tuple[LandedFile, Received]]]:
-    """The files in batches, each in scratch until the next one is asked for."""
-    batch, place = list[tuple[LandedFile, Received]](), room / "batch"
+) -> Iterator[Batch]:
+    """The files in batches, each file in a folder of its own in scratch."""
+    batch = Batch()
     for number, file in enumerate(track(files, f"ingest {files[0].table}", len(files)) if files else ()):
-        (place / str(number)).mkdir(parents=True)
+        folder = room / "landed" / str(number)
+        folder.mkdir(parents=True)
         try:
-            batch.append((file, receive(file, place / str(number), limits)))
+            batch.append((file, receive(file, folder, limits)))
         except RejectedError as problem:
             rejected.append(_refused(file, problem))
-            shutil.rmtree(place / str(number))
+            shutil.rmtree(folder)
         if len(batch) == BATCH_FILES or sum(received.rows for _, received in batch) >= BATCH_ROWS:
             yield batch
-            shutil.rmtree(place)
             batch = []
     if batch:
         yield batch
-    shutil.rmtree(place, ignore_errors=True)
 
 
 def _refused(file: LandedFile, problem: RejectedError) -> Entry:
