@@ -16,8 +16,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tasks import contracts
+from tasks import contracts, ingest, receipt
 from tasks.errors import BlockedError, MissingInputError
+from tasks.landing import LandedFile
+from tasks.receipt import Received
+from tasks.settings import LandingSettings
 from tests.landings import EVENTS, Place, claim, csv, event, files_of
 
 HEADER = ",".join(EVENTS).encode() + b"\n"
@@ -172,9 +175,21 @@ def test_files_in_any_order_of_arrival_make_the_same_lake(tmp_path: Path) -> Non
         assert files_of(place.lake) == files_of(expected.lake)
 
 
-def test_nights_one_after_another_write_the_bytes_of_one_run_at_the_end(tmp_path: Path) -> None:
-    # given: ten nights across the end of a month
-    days = [f"2011-09-{d}" for d in range(26, 31)] + [f"2011-10-0{d}" for d in range(1, 6)]
+@pytest.mark.parametrize(
+    ("days", "periods"),
+    [
+        (
+            [*(f"2011-09-{d}" for d in range(26, 31)), "2011-10-01", "2011-10-02"],
+            {"2011-09", "2011-10-01", "2011-10-02"},
+        ),
+        ([f"2011-10-{d:02d}" for d in range(7, 13)], {"2011-10-0", "2011-10-10", "2011-10-11", "2011-10-12"}),
+    ],
+    ids=["over the end of a month", "over the end of ten days"],
+)
+def test_nights_one_after_another_write_the_bytes_of_one_run_at_the_end(
+    tmp_path: Path, days: list[str], periods: set[str]
+) -> None:
+    # given
     deliveries = {
         f"events/{day}/a.csv": csv(*(event(10 * n + k, user=f"u{k}") for k in range(8)), event(5, user="u5"),
                                    ["x", "u1", "none", "i1", "2011-10-01"])
@@ -194,8 +209,64 @@ def test_nights_one_after_another_write_the_bytes_of_one_run_at_the_end(tmp_path
 
     # then
     assert files_of(nightly.lake) == files_of(expected.lake)
-    assert any("2011-09-" in Path(f).name and f.endswith(".parquet") for f in files_of(nightly.lake))
+    stored = [Path(f).name for f in files_of(nightly.lake) if f.endswith(".parquet")]
+    assert {name.rpartition("-")[0] for name in stored} == periods
     assert len(nightly.history(as_of=days[-1])) == expected.last.accepted - len(nightly.history("items"))
+
+
+def test_how_many_files_are_taken_at_once_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: every format, other columns, lines that cannot be parsed, and files of which the engine refuses some
+    said = b'{"event_id":"%s","user_id":"u2","event_type":"view","occurred_at":"2011-10-01"}\n'
+    deliveries = {
+        "events/2011-10-01/a.csv": csv(event(1), event(2), ["x", "u1"], event(1)),
+        "events/2011-10-01/b.csv": csv(["u1", "e7", "view", "2011-10-01T10:00:00Z"],
+                                       header=("user_id", "event_id", "event_type", "occurred_at")),
+        "events/2011-10-01/c.csv": csv(["1"], header=("event_id", "user_id")),
+        "events/2011-10-01/d.jsonl": said % b"e8" + b"[]\n",
+        "events/2011-10-01/e.jsonl": said % b"e\\u0000",
+        "events/2011-10-01/f.csv.gz": gzip.compress(csv(event(9, user="u3"), event(1))),
+        "events/2011-10-02/g.csv": csv(event(10, user="u3")),
+    }  # fmt: skip
+    rows = pl.DataFrame([event(11, user="u4"), event(2)], schema=list(EVENTS), orient="row")
+    for name, frame in (("h", rows), ("i", rows.with_columns(user_id=pl.lit(1.5)))):
+        rows_file = tmp_path / f"{name}.parquet"
+        frame.write_parquet(rows_file)
+        deliveries[f"events/2011-10-02/{name}.parquet"] = rows_file.read_bytes()
+    expected = clean_run(tmp_path / "together", deliveries, "2011-10-31")
+
+    # when
+    monkeypatch.setattr(ingest, "BATCH_FILES", 1)
+    alone = clean_run(tmp_path / "alone", deliveries, "2011-10-31")
+
+    # then
+    assert (expected.last.accepted, expected.last.duplicates, expected.last.quarantined) == (7, 3, 3)
+    assert [e["reason"] for e in expected.last.rejected_files] == ["column_missing:event_type", "id_is_a_float:user_id"]
+    assert files_of(alone.lake) == files_of(expected.lake)
+
+
+def test_a_file_that_only_the_engine_refuses_takes_none_of_its_batch_along(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given: a file that is broken after it was received
+    names = ["a.csv", "b.csv", "c.csv"]
+    for number, name in enumerate(names):
+        place.land(f"events/2011-10-01/{name}", csv(event(2 * number), event(2 * number + 1)))
+
+    def broken(file: LandedFile, scratch: Path, limits: LandingSettings) -> Received:
+        received = receipt.receive(file, scratch, limits)
+        if file.name == "b.csv":
+            received.copy.write_bytes(b'"' * 99 + b"\n")
+        return received
+
+    monkeypatch.setattr(ingest, "receive", broken)
+
+    # when
+    report = place.ingest()
+
+    # then
+    assert place.fates() == {"2011-10-01/a.csv": None, "2011-10-01/b.csv": "unreadable", "2011-10-01/c.csv": None}
+    assert (report.accepted, report.rows_in) == (4, 4)
+    assert place.history(columns="event_id, landed_row") == [("e0", 1), ("e1", 2), ("e4", 1), ("e5", 2)]
 
 
 def test_an_earlier_day_run_again_changes_nothing_of_later_days(tmp_path: Path) -> None:
