@@ -44,7 +44,7 @@ from tasks.settings import LandingSettings, Run
 
 HELD = "it held people who were erased"
 # Rows and files taken through parsing and cleaning at once: bounds the scratch space, never changes a result.
-BATCH_ROWS = 2_000_000
+BATCH_ROWS = 1_000_000
 BATCH_FILES = 32
 RULES = "2"
 """Of classifying and numbering; another one makes another history."""

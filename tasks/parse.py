@@ -241,6 +241,7 @@ def clean(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str, 
         "FROM ingest.numbered AS raw JOIN ingest.clean USING (file_no, row) WHERE verdict IS NOT NULL"
     )
     connection.execute("DELETE FROM ingest.clean WHERE verdict IS NOT NULL")
+    _load(connection, contract, {})
 
 
 def _cleaned(contract: Contract, zone: str) -> str:
