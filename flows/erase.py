@@ -82,7 +82,7 @@ def look(this: Pass) -> str:
     """Count what there is, as if they had been buried; returns the status."""
     with inventory.workspace(this) as con:
         people = erasure.linked(con, this.run, this.room)
-        ids = {r.request: set[str]().union(*(people.get(name, {name}) for name in r.ids)) for r in this.chosen}
+        ids = {r.request: inventory.all_ids(r, people) for r in this.chosen}
         imagined = tombstones.imagine(this.ledger, ids, {r.request: r.requested_at for r in this.chosen})
         held = erasure.stored(con, this.run, imagined).counts
         landed = erasure.landed(con, this.run, this.room, imagined).counts

@@ -85,9 +85,7 @@ def gather(
 def _leading(rows: Ints, items: Ints, values: Floats, most: int) -> tuple[Ints, Ints]:
     """Rows and items of the `most` highest of each row, equal ones by position."""
     order = np.lexsort((items, -values, rows))
-    sizes = np.bincount(rows)
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    kept = order[place < most]
+    kept = order[_place(rows[order]) < most]
     return rows[kept], items[kept]
 
 
@@ -125,9 +123,9 @@ def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
     reached = scores[rows, found]
     # Of cells that are level with the bar, however many, the first ones are enough.
     level = reached == bar[rows]
-    kept = ~level | (_place(rows, level, people) < k)
+    kept = ~level | (_place(rows, level) < k)
     rows, found, reached = rows[kept], found[kept], reached[kept]
-    place = _place(rows, np.ones(len(rows), dtype=bool), people)
+    place = _place(rows)
     width = max(k, int(place.max(initial=0)) + 1)
     positions, values = np.zeros((people, width), dtype=np.int64), np.zeros((people, width), dtype=np.float32)
     positions[rows, place], values[rows, place] = found, reached
@@ -135,9 +133,10 @@ def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
     return np.take_along_axis(positions, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
-def _place(rows: Ints, counted: Flags, people: int) -> Ints:
-    """How many entries of the same row are counted before each; rows are in order."""
-    before: Ints = np.append(np.cumsum(counted) - counted, 0)
-    starts = np.searchsorted(rows, np.arange(people))
-    found: Ints = before[:-1] - before[starts][rows]
-    return found
+def _place(rows: Ints, counted: Flags | None = None) -> Ints:
+    """How many entries of the same row, or how many that are counted, are before each; rows are in order."""
+    before: Ints = np.arange(len(rows)) if counted is None else np.cumsum(counted) - counted
+    sizes = np.bincount(rows)
+    starts = np.cumsum(sizes) - sizes
+    place: Ints = before - before[starts[rows]]
+    return place

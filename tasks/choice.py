@@ -59,10 +59,9 @@ def learn(
     """
     fitted = [*(window.families.models.keys() for window in windows), families.models.keys()]
     names = [name for name in families.names if all(name in of for of in fitted)]
-    with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
-        seen = list(pool.map(lambda window: lessons.gather(window, names, policies, config, ranked), windows))
     # One thread for each forest: waiting ones would spin where the machine is busy.
     with threadpool_limits(1, user_api="openmp"), ThreadPoolExecutor(max_workers=config.run.threads) as pool:
+        seen = list(pool.map(lambda window: lessons.gather(window, names, policies, config, ranked), windows))
         views = [[of[policy] for of in seen] for policy in policies]
         steps = list(pool.map(lambda given: _steps(given[0], names, signal, given[1], config, ranked),
                               zip(views, policies, strict=True)))  # fmt: skip

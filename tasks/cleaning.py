@@ -112,8 +112,10 @@ def counted(contract: Contract) -> dict[str, str]:
 
 def filled(contract: Contract) -> str:
     """SQL for the columns that cleaning filled, of a cleaned row."""
-    fills = {name: condition for name, condition in counted(contract).items() if name.startswith("fill:")}
-    flags = ", ".join(f"CASE WHEN {condition} THEN {quote(name[5:])} END" for name, condition in fills.items())
+    fills = ((name.split(":"), condition) for name, condition in counted(contract).items())
+    flags = ", ".join(
+        f"CASE WHEN {condition} THEN {quote(column)} END" for (rule, column), condition in fills if rule == "fill"
+    )
     return f"list_filter([{flags}], lambda c: c IS NOT NULL)" if flags else "[]::VARCHAR[]"
 
 

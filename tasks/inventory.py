@@ -64,6 +64,11 @@ def look_into_landing(this: Inventory) -> None:
     _count(this, this.found.counts)
 
 
+def all_ids(request: Request, people: Mapping[str, set[str]]) -> set[str]:
+    """What the request's person is known by; `people` as `erasure.linked` tells."""
+    return set[str]().union(*(people.get(name, {name}) for name in request.ids))
+
+
 def reload(this: Inventory) -> None:
     this.erased = tombstones.tombstones(this.ledger)
     chosen = {r.request for r in this.chosen}
@@ -79,7 +84,7 @@ def workspace(this: Inventory) -> Iterator[duckdb.DuckDBPyConnection]:
 def _bury_linked(this: Inventory, people: Mapping[str, set[str]]) -> None:
     with tombstones.transaction(this.ledger):
         for request in this.chosen:
-            ids = set[str]().union(*(people.get(name, {name}) for name in request.ids))
+            ids = all_ids(request, people)
             tombstones.name(this.ledger, request.request, ids)
             tombstones.bury(this.ledger, request.request, request.requested_at, "user", ids)
     reload(this)

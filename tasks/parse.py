@@ -94,17 +94,10 @@ def _load(connection: duckdb.DuckDBPyConnection, contract: Contract, sources: Ma
     """Fill `ingest.raw` from the files' SELECTs; returns the places of those that the engine cannot read."""
     texts = ", ".join(f'"{c.name}" VARCHAR' for c in contract.columns)
     connection.execute(f"CREATE OR REPLACE TABLE ingest.raw (place INTEGER, fault VARCHAR, line VARCHAR, {texts})")
-    try:
-        # All at once: each statement, and each file's own, costs more than reading a small file.
-        if sources:
-            connection.execute(f"INSERT INTO ingest.raw {' UNION ALL '.join(sources.values())}")
-    except OUR_OWN:
-        raise
-    except duckdb.Error:
-        if len(sources) == 1:
-            return [*sources]
-        return [place for place, source in sources.items() if not _appended(connection, source)]
-    return []
+    # All at once: each statement, and each file's own, costs more than reading a small file.
+    if not sources or _appended(connection, " UNION ALL ".join(sources.values())):
+        return []
+    return [place for place, source in sources.items() if len(sources) == 1 or not _appended(connection, source)]
 
 
 def _appended(connection: duckdb.DuckDBPyConnection, source: str) -> bool:
