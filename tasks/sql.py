@@ -1,8 +1,14 @@
-"""One SELECT per file under `sql/<layer>/` becomes one table, in the order that the SQL itself implies."""
+"""One SELECT per file under `sql/<layer>/` becomes one table, in the order that the SQL itself implies.
+
+A SELECT that orders its rows is kept as a table. One that does not is only ever summed, and is a view: writing all
+events down a second time costs more than reading them again.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import resources
@@ -13,6 +19,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from tasks import contracts
+from tasks.contracts import quote
 from tasks.errors import ConfigurationError, TailorbirdError
 
 # Data flows this way only; a file that reads from a layer to its right is a mistake.
@@ -42,7 +49,8 @@ def build_one(con: duckdb.DuckDBPyConnection, layer: str, name: str, params: Map
     """Create `<layer>.<name>` in the current catalogue, rows in the order of the file's ORDER BY; returns the rows.
 
     Raises:
-        ConfigurationError: there is no such file, it is not one statement, or a parameter is not given.
+        ConfigurationError: there is no such file, it is not one statement, a parameter is not given, or a view asks for
+            one that has no literal.
         TailorbirdError: DuckDB refused the statement. Its own words may quote a person's data and are not passed on.
     """
     select = text(layer, name)
@@ -54,11 +62,12 @@ def build_one(con: duckdb.DuckDBPyConnection, layer: str, name: str, params: Map
         missing = sorted(statement.named_parameters - params.keys())
         if missing:
             raise ConfigurationError(f"sql/{layer}/{name}.sql needs a value for ${', $'.join(missing)}")
+        given = {key: params[key] for key in statement.named_parameters}
         con.execute(f'CREATE SCHEMA IF NOT EXISTS "{layer}"')
-        con.execute(
-            f'CREATE OR REPLACE TABLE "{layer}"."{name}" AS {statement.query}',
-            {key: params[key] for key in statement.named_parameters},
-        )
+        if ordered(layer, name):
+            con.execute(f'CREATE OR REPLACE TABLE "{layer}"."{name}" AS {statement.query}', given)
+        else:
+            con.execute(f'CREATE OR REPLACE VIEW "{layer}"."{name}" AS {_spelled_out(statement.query, given)}')
         # fetchall, not fetchone: a result that is not read to its end occupies the connection.
         ((rows,),) = con.execute(f'SELECT count(*) FROM "{layer}"."{name}"').fetchall()
     except duckdb.Error as problem:
@@ -103,11 +112,7 @@ def inputs(layer: str, name: str) -> frozenset[str]:
     Raises:
         ConfigurationError: the file is no SQL, or reads a table of ours that nobody makes or that is made later.
     """
-    try:
-        tree = sqlglot.parse_one(text(layer, name), dialect="duckdb")
-    except SqlglotError:
-        raise ConfigurationError(f"sql/{layer}/{name}.sql cannot be read as SQL") from None
-    read = {(table.db, table.name) for table in tree.find_all(exp.Table) if table.db in LAYERS}
+    read = {(table.db, table.name) for table in _tree(layer, name).find_all(exp.Table) if table.db in LAYERS}
     for schema, table in sorted(read):
         if LAYERS.index(schema) > LAYERS.index(layer) or table not in _known(schema):
             raise ConfigurationError(f"sql/{layer}/{name}.sql reads {schema}.{table}, which nobody has made by then")
@@ -130,6 +135,35 @@ def _with_inputs(layer: str, only: Collection[str]) -> set[str]:
             wanted.add(name)
             waiting += inputs(layer, name)
     return wanted
+
+
+def _spelled_out(select: str, given: Mapping[str, object]) -> str:
+    """The SELECT with its parameters as literals: a view can bind none."""
+    literals = {key: _literal(value) for key, value in given.items()}
+    return re.sub(r"\$(\w+)", lambda found: literals.get(found[1], found[0]), select)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"TIMESTAMPTZ {quote(value.astimezone(UTC).isoformat())}"
+    if isinstance(value, str):
+        return quote(value)
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    raise ConfigurationError(f"a view takes no parameter that is a {type(value).__name__}; order its rows")
+
+
+@cache
+def ordered(layer: str, name: str) -> bool:
+    """Whether a file orders its rows, and so is kept as a table."""
+    return _tree(layer, name).args.get("order") is not None
+
+
+def _tree(layer: str, name: str) -> exp.Expr:
+    try:
+        return sqlglot.parse_one(text(layer, name), dialect="duckdb")
+    except SqlglotError:
+        raise ConfigurationError(f"sql/{layer}/{name}.sql cannot be read as SQL") from None
 
 
 @cache

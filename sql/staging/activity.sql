@@ -1,5 +1,5 @@
 -- One row per event before the cut of people who allow analytics, since they last started anew, and of nobody in
--- particular. Unordered, because it is only ever summed: daily facts and nothing about anybody.
+-- particular. Not kept, because it is only ever summed: daily facts and nothing about anybody.
 SELECT
     e.event_id,
     e.user_id,

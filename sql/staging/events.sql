@@ -17,11 +17,7 @@ SELECT
     e.device,
     e.country,
     CASE WHEN coalesce(p.precise_place, $precise_place) THEN e.region END AS region,
-    e.referrer,
-    e.publication_id,
-    e.position,
-    CAST(e.occurred_at AT TIME ZONE $timezone AS DATE) AS occurred_on,
-    e.landed_on
+    CAST(e.occurred_at AT TIME ZONE $timezone AS DATE) AS occurred_on
 FROM history.events AS e
 LEFT JOIN staging.people AS p ON p.user_id = e.user_id
 WHERE

@@ -1,6 +1,7 @@
 """The promises of the SQL runner: order comes from the SQL, parameters are bound, and no value leaves in an error."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from importlib import resources
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    for remembered in (sql.order, sql.names, sql.inputs, sql.text):
+    for remembered in (sql.order, sql.ordered, sql.names, sql.inputs, sql.text):
         remembered.cache_clear()
 
 
@@ -112,6 +113,27 @@ def test_a_table_is_replaced_and_keeps_the_order_that_its_file_asks_for(
     assert con.execute("FROM features.a").fetchall() == [(3,), (2,), (1,)]
 
 
+def test_what_is_not_ordered_is_a_view_and_says_its_parameters_itself(
+    rooms: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    # Given a file that only sums, and parameters of every kind that a view can hold
+    moment = datetime(2026, 3, 1, 12, 30, 0, 250_000, tzinfo=timezone(timedelta(hours=2)))
+    con.execute("CREATE TABLE told AS SELECT 1 AS x")
+    write(rooms, a="SELECT x + $more AS x, $name AS name, $sure AS sure, $moment AS moment FROM told")
+    # When it is built, and what it reads grows afterwards
+    sql.build(con, "features", {"more": 1, "name": "it's $more", "sure": True, "moment": moment})
+    con.execute("INSERT INTO told VALUES (5)")
+    # Then it shows what is there when it is read
+    rows = con.execute("SELECT x, name, sure, epoch_us(moment) FROM features.a ORDER BY x").fetchall()
+    instant = round(moment.timestamp() * 1_000_000)
+    assert rows == [(2, "it's $more", True, instant), (6, "it's $more", True, instant)]
+    # And a list, which has no literal of ours, asks for an order
+    write(rooms, b="SELECT len($list) AS x")
+    forget()
+    with pytest.raises(ConfigurationError, match="order its rows"):
+        sql.build(con, "features", {"more": 1, "name": "", "sure": True, "moment": moment, "list": [1]})
+
+
 @pytest.mark.parametrize(
     "select",
     [f"SELECT CAST('{CANARY}' AS INTEGER) AS x FROM range(3)", "SELECT CAST(v AS DATE) AS x FROM told",
@@ -119,7 +141,7 @@ def test_a_table_is_replaced_and_keeps_the_order_that_its_file_asks_for(
 )  # fmt: skip
 def test_what_duckdb_says_about_a_value_stays_inside(rooms: Path, con: duckdb.DuckDBPyConnection, select: str) -> None:
     con.execute(f"CREATE TABLE told AS SELECT '{CANARY}' AS v")
-    write(rooms, a=select)
+    write(rooms, a=f"{select} ORDER BY x")
 
     with pytest.raises(TailorbirdError, match=r"features\.a: DuckDB stopped with") as caught:
         sql.build(con, "features", {})
