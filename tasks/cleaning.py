@@ -99,7 +99,7 @@ def select_clean(contract: Contract, raw: str, zone: str) -> str:
         WITH standardized AS (SELECT *, {", ".join(standardized)} FROM {raw}),
         typed AS (SELECT *, {", ".join(typed)} FROM standardized),
         fixed AS (SELECT *, {", ".join(fixed)} FROM typed)
-        SELECT file_no, row, landed_on, {", ".join(final)}, {_fault(contract)} AS fault,
+        SELECT file_no, row, landed_on, landed_file, {", ".join(final)}, {_fault(contract)} AS fault,
         {" + ".join([*bits, "0::BIGINT"])} AS changes
         FROM fixed
     """

@@ -226,10 +226,10 @@ def read(
     connection: duckdb.DuckDBPyConnection, run: Run, room: Path, contract: Contract, files: Sequence[LandedFile]
 ) -> tuple[_Reading, list[Entry]]:
     """Verify, parse and clean `files` into `ingest.clean`; returns what was read, and entries for rejected files."""
-    zone, limits = run.config.run.timezone, run.config.landing
+    zone, limits, buckets = run.config.run.timezone, run.config.landing, lake.known_buckets(run.lake, run.config)
     reading, rejected = _Reading(contract), list[Entry]()
     if files:
-        parse.prepare(connection, contract, zone)
+        parse.prepare(connection, contract, zone, buckets)
     with closing(_ahead(_received(files, room, limits, rejected))) as batches:
         for batch in batches:
             outcomes = parse.parse(connection, contract, [received for _, received in batch], limits.max_file_bytes)
@@ -239,7 +239,7 @@ def read(
                     rejected.append(_refused(file, outcome))
                 else:
                     parts.append(parse.Part(place, reading.add(file, received, outcome), file, received))
-            parse.clean(connection, contract, zone, parts)
+            parse.clean(connection, contract, zone, buckets, parts)
             for _, received in batch:
                 shutil.rmtree(received.copy.parent)
     return reading, sorted(rejected, key=lambda entry: ledger.order_of(entry, ZoneInfo(zone)))

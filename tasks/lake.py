@@ -13,12 +13,13 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import duckdb
@@ -158,6 +159,14 @@ def bucket_count(lake: Path, config: Config) -> int:
     if not file.is_file():
         lake.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps({"buckets": config.lake.buckets}).encode() + b"\n")
+    return known_buckets(lake, config)
+
+
+def known_buckets(lake: Path, config: Config) -> int:
+    """The number of buckets this lake was made with, or will be."""
+    file = lake / "lake.json"
+    if not file.is_file():
+        return config.lake.buckets
     try:
         return int(json.loads(file.read_text())["buckets"])
     except (ValueError, KeyError):
@@ -220,8 +229,23 @@ def store_rows(
     store: Store,
     source: str,
     parameters: dict[str, object] | None = None,
+    *,
+    slices: Mapping[str, str] = MappingProxyType({}),
 ) -> list[StoredFile]:
-    """Write `source` (the store's columns, `bucket` and `period`), one ordered file per bucket and period."""
+    """Write `source` (the store's columns, `bucket` and `period`), one ordered file per bucket and period.
+
+    Args:
+        connection: where `source` is.
+        lake: folder of the lake.
+        contract: of the table.
+        store: history or quarantine.
+        source: a relation.
+        parameters: of `source`.
+        slices: of a period, a condition that finds its rows without looking at the others.
+
+    Raises:
+        BlockedError: a file does not hold the rows that it should.
+    """
     columns, order = [*QUARANTINE_COLUMNS], "landed_on, landed_file, landed_row"
     if store == "history":
         columns, order = [*(c.name for c in contract.columns), *HISTORY_COLUMNS], owners.order(contract)
@@ -232,17 +256,20 @@ def store_rows(
 
     def write(group: tuple[int, str, int]) -> StoredFile:
         bucket, period, rows = group
+        slice_ = slices.get(period, f"period = '{period}'")
         folder = lake / store / contract.name / f"bucket={bucket:03d}"
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / f".{period}.{secrets.token_hex(4)}"
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"COPY (SELECT {chosen} FROM {source} WHERE bucket = {bucket} AND period = '{period}' "
+            ((written,),) = cursor.execute(
+                f"COPY (SELECT {chosen} FROM {source} WHERE bucket = {bucket} AND {slice_} "
                 f"ORDER BY {order}) TO '{fresh}' (FORMAT parquet, COMPRESSION zstd)",
                 parameters,
-            )
-        with fresh.open("rb") as written:
-            os.fsync(written.fileno())
+            ).fetchall()
+        if written != rows:
+            raise BlockedError(f"{store}/{contract.name}: of {rows} rows of {period}, {written} were written")
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
         digest = sha256(fresh)
         name = f"{period}-{digest[:12]}.parquet"
         size = fresh.stat().st_size
@@ -281,7 +308,7 @@ def verify(lake: Path, table: str, files: Sequence[StoredFile]) -> list[str]:
 
 
 def open_table(connection: duckdb.DuckDBPyConnection, lake: Path, contract: Contract, cut: datetime) -> int:
-    """Load `history.<table>`: every verified row that had landed by the cut. Returns the rows."""
+    """Load `history.<table>`: every verified row that had landed by the cut, in no order. Returns the rows."""
     connection.execute("CREATE SCHEMA IF NOT EXISTS history")
     columns = {c.name: c.type for c in contract.columns} | HISTORY_COLUMNS
     body = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
@@ -289,11 +316,13 @@ def open_table(connection: duckdb.DuckDBPyConnection, lake: Path, contract: Cont
     manifest = read_manifest(lake, contract.name)
     paths = verify(lake, contract.name, [f for f in manifest.files if f.store == "history"])
     if paths:
+        # Whoever reads it sorts or sums: keeping the order of thousands of small files would write every row twice.
+        connection.execute("SET preserve_insertion_order = false")
         connection.execute(
             f"INSERT INTO history.{contract.name} BY NAME "
-            "SELECT * FROM read_parquet($paths, hive_partitioning = false) "
-            f"WHERE landed_on <= $cut ORDER BY {owners.order(contract)}",
+            "SELECT * FROM read_parquet($paths, hive_partitioning = false) WHERE landed_on <= $cut",
             {"paths": paths, "cut": cut},
         )
+        connection.execute("RESET preserve_insertion_order")
     ((rows,),) = connection.execute(f"SELECT count(*) FROM history.{contract.name}").fetchall()
     return int(rows)

@@ -23,6 +23,16 @@ def order(contract: Contract) -> str:
     return ", ".join(["landed_on", "landed_file", *of(contract), "landed_row"])
 
 
+def number(contract: Contract, faulty: str = "false") -> str:
+    """SQL for `landed_row`: the row's number in its file among those of the same owner that are not `faulty`.
+
+    Of rows with `file_no`, `row` and `bucket`.
+    """
+    # By bucket, because rows come out as they were counted, and a bucket's are best kept together.
+    owner = f"PARTITION BY bucket ORDER BY {', '.join([faulty, 'file_no', *of(contract)])}"
+    return f"row_number() OVER ({owner}, row) - rank() OVER ({owner}) + 1"
+
+
 def identity(contract: Contract) -> list[str]:
     """SQL for what rows must share to say the same again: the key, and among the anonymous the session as well.
 
@@ -30,6 +40,11 @@ def identity(contract: Contract) -> list[str]:
     """
     key = [f'"{name}"' for name in contract.key]
     return [*key, *(part for part in of(contract) if part not in key)]
+
+
+def bucket(subject: str | None, buckets: int) -> str:
+    """SQL for a row's bucket; `subject` is SQL for whose it is, or nothing for a table without people."""
+    return bucket_of(subject, buckets) if subject else "0"
 
 
 def bucket_of(subject: str, buckets: int) -> str:

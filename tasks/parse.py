@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import duckdb
 import polars as pl
 
-from tasks import cleaning
+from tasks import cleaning, owners
 from tasks.contracts import Contract, quote
 from tasks.landing import LandedFile
 from tasks.receipt import Received
@@ -48,7 +48,7 @@ class Part:
     received: Received
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str) -> None:
+def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str, buckets: int) -> None:
     """Empty `ingest.clean`, `ingest.quarantined` and `ingest.files` for one table."""
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.files "
@@ -56,7 +56,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str
     )
     _load(connection, contract, {})
     _number(connection, contract, [])
-    connection.execute(f"CREATE OR REPLACE TABLE ingest.clean AS {_cleaned(contract, zone)} LIMIT 0")
+    connection.execute(f"CREATE OR REPLACE TABLE ingest.clean AS {_cleaned(contract, zone, buckets)} LIMIT 0")
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.quarantined "
         "(file_no INTEGER, row BIGINT, reason VARCHAR, subject VARCHAR, record VARCHAR)"
@@ -223,10 +223,12 @@ def _parquet(connection: duckdb.DuckDBPyConnection, contract: Contract, received
     )
 
 
-def clean(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str, parts: Sequence[Part]) -> None:
+def clean(
+    connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str, buckets: int, parts: Sequence[Part]
+) -> None:
     """Move `ingest.raw` on: good rows to `ingest.clean`, faulty ones to `ingest.quarantined`."""
     _number(connection, contract, parts)
-    connection.execute(f"INSERT INTO ingest.clean BY NAME {_cleaned(contract, zone)}")
+    connection.execute(f"INSERT INTO ingest.clean BY NAME {_cleaned(contract, zone, buckets)}")
     subject = f"nullif(raw.\"{contract.subject}\", '')" if contract.subject else "NULL"
     connection.execute(
         f"INSERT INTO ingest.quarantined BY NAME SELECT file_no, row, verdict AS reason, {subject} AS subject, "
@@ -237,9 +239,13 @@ def clean(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str, 
     _load(connection, contract, {})
 
 
-def _cleaned(contract: Contract, zone: str) -> str:
+def _cleaned(contract: Contract, zone: str, buckets: int) -> str:
     """SQL for the batch as `ingest.clean` has it: a fault is the first verdict."""
-    return f"SELECT * RENAME (fault AS verdict) FROM ({cleaning.select_clean(contract, 'ingest.numbered', zone)})"
+    bucket = owners.bucket(f'"{contract.subject}"' if contract.subject else None, buckets)
+    return (
+        f"SELECT * RENAME (fault AS verdict), {owners.number(contract, 'fault IS NOT NULL')} AS landed_row "
+        f"FROM (SELECT *, {bucket} AS bucket FROM ({cleaning.select_clean(contract, 'ingest.numbered', zone)}))"
+    )
 
 
 def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Sequence[Part]) -> None:
@@ -256,8 +262,8 @@ def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Se
     connection.execute("INSERT INTO ingest.files SELECT file_no, landed_on, path, label FROM batch")
     # Rows keep the order of their file: where its first one lies tells the number of each.
     connection.execute(
-        "CREATE OR REPLACE TABLE ingest.parts AS SELECT place, file_no, landed_on, first FROM batch "
-        "JOIN (SELECT place, min(rowid) AS first FROM ingest.raw GROUP BY place) USING (place)"
+        "CREATE OR REPLACE TABLE ingest.parts AS SELECT place, file_no, landed_on, path AS landed_file, first "
+        "FROM batch JOIN (SELECT place, min(rowid) AS first FROM ingest.raw GROUP BY place) USING (place)"
     )
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.faults AS SELECT first + row - 1 AS id, fault, line "
@@ -268,7 +274,7 @@ def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Se
     columns = ", ".join(f'"{c.name}"' for c in contract.columns)
     connection.execute(
         "CREATE OR REPLACE VIEW ingest.numbered AS SELECT file_no, raw.rowid - first + 1 AS row, landed_on, "
-        f"coalesce(faults.fault, raw.fault) AS fault, coalesce(faults.line, raw.line) AS line, {columns} "
+        f"landed_file, coalesce(faults.fault, raw.fault) AS fault, coalesce(faults.line, raw.line) AS line, {columns} "
         "FROM ingest.raw JOIN ingest.parts USING (place) LEFT JOIN ingest.faults ON faults.id = raw.rowid"
     )
 

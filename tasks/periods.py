@@ -11,7 +11,7 @@ from collections import defaultdict
 import duckdb
 
 from tasks import cleaning, lake, owners
-from tasks.contracts import Contract
+from tasks.contracts import Contract, quote
 from tasks.lake import StoredFile
 from tasks.settings import Run
 
@@ -25,27 +25,24 @@ def store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, l
     buckets = lake.bucket_count(run.lake, run.config)
     over = (f"WHEN substr(landing, 1, {n}) < '{latest[:n]}' THEN substr(landing, 1, {n})" for n in SPANS)
     period = f"CASE {' '.join(over)} ELSE landing END AS period"
-    bucket = owners.bucket_of(f'"{contract.subject}"', buckets) if contract.subject else "0"
+    # Files are numbered as they landed, so that those of a period follow each other.
+    spans = connection.execute(
+        f"SELECT {period}, min(file_no), max(file_no) FROM ingest.files GROUP BY ALL ORDER BY max(file_no)"
+    ).fetchall()
+    numbered = " ".join(f"WHEN file_no <= {last} THEN {quote(name)}" for name, _, last in spans)
     connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.accepted AS SELECT clean.* EXCLUDE (row, changes), landed_file, "
-        f"{cleaning.filled(contract)} AS filled, {bucket} AS bucket, {period} "
-        f"FROM ({_numbered(contract)}) AS clean JOIN ingest.files USING (file_no, landed_on) "
-        "WHERE verdict IS NULL ORDER BY bucket, period"
+        f"CREATE OR REPLACE VIEW ingest.accepted AS SELECT *, CASE {numbered} END AS period, "
+        f"{cleaning.filled(contract)} AS filled FROM ingest.clean WHERE verdict IS NULL"
     )
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.refused AS SELECT quarantined.* EXCLUDE (row), row AS landed_row, landed_on, "
-        f"landed_file, {owners.bucket_of('subject', buckets) if contract.subject else '0'} AS bucket, {period} "
+        f"landed_file, {owners.bucket('subject' if contract.subject else None, buckets)} AS bucket, {period} "
         "FROM ingest.quarantined JOIN ingest.files USING (file_no) ORDER BY bucket, period"
     )
-    history = lake.store_rows(connection, run.lake, contract, "history", "ingest.accepted")
+    slices = {name: f"file_no BETWEEN {first} AND {last}" for name, first, last in spans}
+    history = lake.store_rows(connection, run.lake, contract, "history", "ingest.accepted", slices=slices)
     quarantine = lake.store_rows(connection, run.lake, contract, "quarantine", "ingest.refused")
     return history + quarantine
-
-
-def _numbered(contract: Contract) -> str:
-    """SQL for `ingest.clean` with `landed_row`: the row's number in its file among those of the same owner."""
-    same = ", ".join(["file_no", *owners.of(contract)])
-    return f"SELECT *, row_number() OVER (PARTITION BY {same} ORDER BY row) AS landed_row FROM ingest.clean"
 
 
 def compact(

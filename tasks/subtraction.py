@@ -51,13 +51,10 @@ def account(
     """
     doomed = con.execute("SELECT file_no, list(row ORDER BY row) FROM ingest.suppressed GROUP BY ALL ORDER BY ALL")
     losses = {read[number - 1][0]: Loss(read[number - 1][1], rows) for number, rows in doomed.fetchall()}
-    same = ", ".join(["file_no", *owners.of(contract)])
     con.execute(
         f"CREATE OR REPLACE TABLE ingest.theirs AS WITH owned AS (SELECT *, {_owner(contract)} AS owner "
         "FROM ingest.clean), doomed AS (SELECT DISTINCT owner FROM owned SEMI JOIN ingest.suppressed "
-        "USING (file_no, row)), numbered AS (SELECT *, "
-        f"row_number() OVER (PARTITION BY {same} ORDER BY row) AS landed_row "
-        "FROM owned SEMI JOIN doomed USING (owner)) SELECT n.*, s.row IS NOT NULL AS goes FROM numbered AS n "
+        "USING (file_no, row)) SELECT owned.*, s.row IS NOT NULL AS goes FROM owned SEMI JOIN doomed USING (owner) "
         "LEFT JOIN ingest.suppressed AS s USING (file_no, row)"
     )
     ((kept,),) = con.execute("SELECT count(*) FROM ingest.theirs WHERE NOT goes").fetchall()
@@ -65,8 +62,8 @@ def account(
     sums = "".join(f", count(*) FILTER ({condition})" for condition in changes.values())
     if stored := suppression.stored(run.lake, contract, manifest, "history"):
         rows = con.execute(
-            f"SELECT landed_file, count(*){sums} FROM ingest.theirs JOIN ingest.files USING (file_no, landed_on) "
-            f"SEMI JOIN (SELECT landed_file, landed_row, {_owner(contract)} AS owner FROM {stored} "
+            f"SELECT landed_file, count(*){sums} FROM ingest.theirs SEMI JOIN "
+            f"(SELECT landed_file, landed_row, {_owner(contract)} AS owner FROM {stored} "
             "WHERE landed_file IN (SELECT landed_file FROM ingest.files)) USING (landed_file, landed_row, owner) "
             "WHERE goes GROUP BY landed_file"
         ).fetchall()

@@ -46,11 +46,19 @@ def tokens(record: str) -> set[str]:
 def suppress(con: duckdb.DuckDBPyConnection, contract: Contract, erased: Tombstones | None) -> None:
     """Take the rows of erased people out of `ingest.clean` and `ingest.quarantined`, into `ingest.suppressed`."""
     find(con, contract, erased, "ingest.clean", "ingest.quarantined")
+    ((gone,),) = con.execute("SELECT count(*) FROM ingest.suppressed").fetchall()
+    if not gone:
+        return
     for table in ("clean", "quarantined"):
         con.execute(
             f"DELETE FROM ingest.{table} USING ingest.suppressed AS gone "
             f"WHERE {table}.file_no = gone.file_no AND {table}.row = gone.row"
         )
+    # What is left of somebody who came back is numbered as if the rest had never landed.
+    con.execute(
+        f"CREATE OR REPLACE TABLE ingest.clean AS SELECT * REPLACE ({owners.number(contract)} AS landed_row) "
+        "FROM ingest.clean"
+    )
 
 
 def late_sessions(con: duckdb.DuckDBPyConnection, erased: Tombstones) -> list[tuple[str, Tombstone]]:

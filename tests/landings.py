@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks import contracts, ingest, lake, ledger, settings
+from tasks import contracts, ingest, lake, ledger, owners, settings
 from tasks.ledger import Entry, Ingested
 
 EVENTS = ("event_id", "user_id", "event_type", "item_id", "occurred_at")
@@ -72,13 +72,12 @@ class Place:
         return self.last
 
     def history(self, table: str = "events", columns: str = "*", as_of: str = "2011-10-31") -> list[tuple[Any, ...]]:
-        """Rows of `history.<table>` in landing order."""
-        run = self.run(as_of)
+        """Rows of `history.<table>` in landing order, those with the same number by whose they are."""
+        run, contract = self.run(as_of), contracts.load("landing", table)
+        order = ", ".join(["landed_on", "landed_file", "landed_row", *owners.of(contract)])
         with lake.connect(":memory:", run.config) as connection:
-            lake.open_table(connection, run.lake, contracts.load("landing", table), run.as_of)
-            return connection.execute(
-                f"SELECT {columns} FROM history.{table} ORDER BY landed_on, landed_file, landed_row"
-            ).fetchall()
+            lake.open_table(connection, run.lake, contract, run.as_of)
+            return connection.execute(f"SELECT {columns} FROM history.{table} ORDER BY {order}").fetchall()
 
     def quarantine(self, table: str = "events", columns: str = "reason, record") -> list[tuple[Any, ...]]:
         files = sorted(str(f) for f in (self.lake / "quarantine" / table).rglob("*.parquet"))
