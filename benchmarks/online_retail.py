@@ -101,7 +101,7 @@ def _alone(model: training.Trained, wanted: dict[str, list[str]], repeats: Repea
     known = sorted(wanted.keys() & rows.keys())
     block = model.history.take(np.array([rows[user] for user in known]))
     with threadpool_limits(1, user_api="blas"):
-        scales = blend.opinions(model.families, block, min_people=1)
+        scales = blend.scales(model.families, block, min_people=1)
     permitted = blend.allowed(block, repeats)
     happened = np.zeros(block.shape, dtype=bool)
     for row, user in enumerate(known):

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import candidates
-from tasks.candidates import Candidates
+from tasks.candidates import Candidates, Voice
 from tasks.recommenders import Flags, Floats, Interactions, Ints, Recommender, TooLittleDataError
 from tasks.recommenders.als import Als
 from tasks.recommenders.content import Content
 from tasks.recommenders.ease import Ease
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
+from tasks.recommenders.opinions import Brief, Opinion, Table
 from tasks.recommenders.popular import Popular
 from tasks.recommenders.repeat import Repeat
 from tasks.recommenders.trending import Trending
@@ -98,27 +99,36 @@ def fit(history: Interactions, config: Config) -> Families:
     return Families(models, unused)
 
 
-def opinions(families: Families, block: Interactions, min_people: int) -> list[Floats]:
-    """By family people × items: its scores of a person divided by that person's highest, so 0–1.
+def opinions(families: Families, block: Interactions, min_people: int) -> list[Voice]:
+    """By family what it says of each person, and what it may bring to somebody who did not meet it.
 
     Only items that may be shown count. An item with fewer than `min_people` people behind it is brought to somebody who
     did not meet it by no family that reads behaviour.
     """
-    shown, rare = block.catalogue.recommendable, block.catalogue.people < min_people
-    own = np.flatnonzero((shown & rare)[block.columns])
-    met = block.owners()[own], block.columns[own]
-    told, common = shown.astype(np.float32), (shown & ~rare).astype(np.float32)
-    scales = []
+    return [Voice(_said(model, block), _may(name, block, min_people)) for name, model in families.models.items()]
+
+
+def scales(families: Families, block: Interactions, min_people: int) -> list[Floats]:
+    """The same as whole tables, by family people × items: divided by each person's highest, so 0–1."""
+    tables = []
     for name, model in families.models.items():
-        # A table of its own each, changed in place: fresh memory costs more than what is done to it.
         scale = model.score(block)
-        kept = scale[met]
-        scale *= told if name in READS_NO_BEHAVIOUR else common
-        scale[met] = kept
+        may = np.broadcast_to(_may(name, block, min_people), block.shape).copy()
+        may[block.owners(), block.columns] = block.catalogue.recommendable[block.columns]
+        scale *= may
         peak = scale.max(axis=1, keepdims=True, initial=0)
         scale /= np.where(peak > 0, peak, 1)
-        scales.append(scale)
-    return scales
+        tables.append(scale)
+    return tables
+
+
+def _said(model: Recommender, block: Interactions) -> Opinion:
+    return model.say(block) if isinstance(model, Brief) else Table(model.score(block))
+
+
+def _may(name: str, block: Interactions, min_people: int) -> Flags:
+    shown, rare = block.catalogue.recommendable, block.catalogue.people < min_people
+    return shown if name in READS_NO_BEHAVIOUR else shown & ~rare
 
 
 def allowed(block: Interactions, repeats: Repeats) -> Flags:
@@ -140,13 +150,23 @@ def mix(scales: Floats, weights: NDArray[np.float64], permitted: Flags) -> Float
     return np.round(mixed, DECIMALS, out=mixed)
 
 
-def lesson(scales: Sequence[Floats], block: Interactions, policy: Repeats, truth: Flags) -> Lesson:
+def lesson(voices: Sequence[Voice], block: Interactions, policy: Repeats, truth: Flags) -> Lesson:
+    """What these people's next window teaches under one policy."""
+    return lessons(voices, block, [policy], truth)[policy]
+
+
+def lessons(
+    voices: Sequence[Voice], block: Interactions, policies: Sequence[Repeats], truth: Flags
+) -> dict[Repeats, Lesson]:
     """What these people's next window teaches; people without an allowed truth are left out."""
-    truth = truth & allowed(block, policy)
-    taught = truth.any(axis=1)
-    found = candidates.gather([scale[taught] for scale in scales], block.take(np.flatnonzero(taught)), [policy])[policy]
-    happened = np.take_along_axis(truth[taught], found.items, axis=1) & found.valid
-    return Lesson(found, happened, truth[taught].sum(axis=1))
+    found = {}
+    for policy, known in candidates.gather(voices, block, policies).items():
+        permitted: Flags = truth & allowed(block, policy)
+        taught = np.any(permitted, axis=1)
+        of = known.take(taught)
+        happened = np.take_along_axis(permitted[taught], of.items, axis=1) & of.valid
+        found[policy] = Lesson(of, happened, permitted[taught].sum(axis=1))
+    return found
 
 
 def learn(lessons: Sequence[Lesson], families: int) -> NDArray[np.float64]:

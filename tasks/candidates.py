@@ -5,19 +5,21 @@ They are all that is looked at after the families have scored the catalogue, and
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tasks.recommenders import Flags, Floats, Interactions, Ints
+from tasks.recommenders.opinions import Cells, Opinion
+from tasks.recommenders.top_k import best, place
 from tasks.settings import Repeats
+
+__all__ = ["PER_FAMILY", "Candidates", "Voice", "best", "gather"]
 
 PER_FAMILY = 50
 """Of one family for one person: five times what people see, so that a mix finds its top in the union."""
-SMALLEST = np.finfo(np.float32).smallest_subnormal
-"""Whatever is above 0 is at least this."""
+NOTHING: Cells = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -48,95 +50,125 @@ class Candidates:
         return ranks
 
 
+@dataclass(frozen=True)
+class Voice:
+    """One family's opinion of a block, and the items that it may bring to somebody who did not meet them."""
+
+    opinion: Opinion
+    may: Flags
+
+
 def gather(
-    scales: Sequence[Floats], block: Interactions, policies: Iterable[Repeats], per_family: int = PER_FAMILY
-) -> dict[Repeats, Candidates]:
+    voices: Sequence[Voice], block: Interactions, policies: Iterable[Repeats], per_family: int = PER_FAMILY,
+    muted: Cells = NOTHING,
+) -> dict[Repeats, Candidates]:  # fmt: skip
     """By policy, the best `per_family` permitted items of each family that has something to say about them.
 
-    Policies differ by the few items that a person met. All others are searched once, whatever the policy.
+    Each family's scores of a person are divided by that person's highest among what may be shown, so that they are 0–1
+    on one scale. Policies differ by the few items that a person met. All others are searched once, whatever the policy.
 
     Args:
-        scales: by family people × items, above 0 what may be shown; given back as they came.
+        voices: by family what it says of the block.
         block: these people.
         policies: see `blend.allowed`.
         per_family: at least as many as a list is long.
+        muted: pairs that are no candidates; they count for the highest.
     """
-    people, items = block.owners(), block.columns.astype(np.int64)
-    had = block.had_cells()
-    keys: dict[Repeats, list[Ints]] = {policy: [] for policy in policies}
-    for scale in scales:
-        own = scale[people, items]
-        scale[people, items] = 0
-        unmet, values = best(scale, per_family)
-        scale[people, items] = own
-        said = values > 0
-        new = np.nonzero(said)[0], unmet[said], values[said]
-        for policy, found in keys.items():
-            rows, columns = new[:2]
-            if policy != "never":
-                again = (own > 0) & had if policy == "only" else own > 0
-                parts = [(people[again], items[again], own[again]), *([new] if policy == "allowed" else [])]
-                rows, columns, of = (np.concatenate(facts) for facts in zip(*parts, strict=True))
-                rows, columns = _leading(rows, columns, of, per_family)
-            found.append(rows * len(block.catalogue) + columns)
-    return {policy: _union(scales, found, block) for policy, found in keys.items()}
+    shown, own = block.catalogue.recommendable, (block.owners(), block.columns.astype(np.int64))
+    silent = np.isin(_keys(block, own), _keys(block, muted)) if len(muted[0]) else np.zeros(len(own[0]), dtype=bool)
+    met = shown[own[1]] & ~silent
+    bits = {policy: np.int64(1 << number) for number, policy in enumerate(policies)}
+    aside = np.concatenate((own[0], muted[0])), np.concatenate((own[1], muted[1]))
+    peaks, parts = [], [np.zeros(0, dtype=np.int64)]
+    for voice in voices:
+        values = voice.opinion.at(*aside)
+        rows, items, leading = voice.opinion.best(per_family, voice.may, aside)
+        may = voice.may[aside[1]]
+        may[: len(met)] = shown[own[1]]
+        peak = np.zeros(len(block), dtype=np.float32)
+        first = place(rows) == 0
+        peak[rows[first]] = leading[first]
+        np.maximum.at(peak, aside[0][may], values[may])
+        peaks.append(np.where(peak > 0, peak, 1))
+        said = met & (values[: len(met)] > 0)
+        again = own[0][said], own[1][said], values[: len(met)][said]
+        parts += _found(block, again, block.had_cells()[said], (rows, items, leading), bits, per_family)
+    return _unions(voices, peaks, np.concatenate(parts), block, own, bits)
 
 
-def _leading(rows: Ints, items: Ints, values: Floats, most: int) -> tuple[Ints, Ints]:
-    """Rows and items of the `most` highest of each row, equal ones by position."""
-    order = np.lexsort((items, -values, rows))
-    kept = order[_place(rows[order]) < most]
-    return rows[kept], items[kept]
+Scored = tuple[Ints, Ints, Floats]
+"""Person, item and score."""
 
 
-def _union(scales: Sequence[Floats], keys: list[Ints], block: Interactions) -> Candidates:
-    """What any family brought: keys are row × items + item."""
-    people, items = np.divmod(np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *keys])), len(block.catalogue))
-    sizes = np.bincount(people, minlength=len(block))
-    valid = np.arange(sizes.max(initial=0))[None, :] < sizes[:, None]
-    table = np.zeros(valid.shape, dtype=np.int64)
-    table[valid] = items
-    scores = np.zeros((len(scales), *valid.shape), dtype=np.float32)
-    for row, scale in zip(scores, scales, strict=True):
-        row[valid] = scale[people, items]
-    return Candidates(table, valid, scores)
+def _found(
+    block: Interactions, again: Scored, had: Flags, new: Scored, bits: Mapping[Repeats, np.int64], most: int
+) -> Iterator[Ints]:
+    """Keys of the pairs that one family brings to any policy, each with the bits of policies that it is brought to."""
+    old_bits, new_bits = np.zeros(len(again[0]), dtype=np.int64), np.zeros(len(new[0]), dtype=np.int64)
+    for policy, bit in bits.items():
+        if policy == "never":
+            new_bits |= bit
+        elif policy == "only":
+            old_bits[had] |= bit * _leading(again[0][had], again[1][had], again[2][had], most)
+        else:
+            rows, items = np.concatenate((again[0], new[0])), np.concatenate((again[1], new[1]))
+            both = _leading(rows, items, np.concatenate((again[2], new[2])), most)
+            old_bits |= bit * both[: len(old_bits)]
+            new_bits |= bit * both[len(old_bits) :]
+    for pairs, brought in ((again, old_bits), (new, new_bits)):
+        kept = brought > 0
+        yield (_keys(block, (pairs[0][kept], pairs[1][kept])) << len(bits)) | brought[kept]
 
 
-def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """The k highest above 0 of each row, highest first, equal ones by position; rows with fewer are filled with zeros.
-
-    Rows are looked at in groups first: at least k cells reach the k-th highest peak of the groups, and hardly more do.
-    Only these are ordered. See docs/decisions/0003-top-k.md.
-    """
-    people, items = scores.shape
-    k = min(k, items)
-    if not people * k:
-        return np.zeros((people, k), dtype=np.int64), np.zeros((people, k), dtype=np.float32)
-    # As many cells in the chosen groups as there are groups.
-    depth = max(1, math.isqrt(items // k))
-    groups = items // depth
-    # A group is every so many cells: its peak is found by comparing whole stretches of the row.
-    peaks = scores[:, : groups * depth].reshape(people, depth, groups).max(axis=1) if depth > 1 else scores
-    # Sorted, because a partition of many zeros is slower than that.
-    bar = np.maximum(np.sort(peaks, axis=1)[:, groups - k], SMALLEST)
-    rows, found = np.divmod(np.flatnonzero(scores >= bar[:, None]), items)
-    reached = scores[rows, found]
-    # Of cells that are level with the bar, however many, the first ones are enough.
-    level = reached == bar[rows]
-    kept = ~level | (_place(rows, level) < k)
-    rows, found, reached = rows[kept], found[kept], reached[kept]
-    place = _place(rows)
-    width = max(k, int(place.max(initial=0)) + 1)
-    positions, values = np.zeros((people, width), dtype=np.int64), np.zeros((people, width), dtype=np.float32)
-    positions[rows, place], values[rows, place] = found, reached
-    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(positions, order, axis=1), np.take_along_axis(values, order, axis=1)
+def _leading(rows: Ints, items: Ints, values: Floats, most: int) -> Flags:
+    """Which are among the `most` highest of their row, equal ones by position."""
+    if len(rows) == 0 or np.bincount(rows).max() <= most:
+        return np.ones(len(rows), dtype=bool)
+    # Bits of floats above 0 are ordered as the floats are.
+    descending = (rows << np.int64(32)) - values.view(np.int32)
+    order = np.lexsort((items, descending))
+    leading = np.zeros(len(rows), dtype=bool)
+    leading[order] = place(rows[order]) < most
+    return leading
 
 
-def _place(rows: Ints, counted: Flags | None = None) -> Ints:
-    """How many entries of the same row, or how many that are counted, are before each; rows are in order."""
-    before: Ints = np.arange(len(rows)) if counted is None else np.cumsum(counted) - counted
-    sizes = np.bincount(rows)
-    starts = np.cumsum(sizes) - sizes
-    place: Ints = before - before[starts[rows]]
-    return place
+def _unions(
+    voices: Sequence[Voice], peaks: Sequence[Floats], entries: Ints, block: Interactions, own: Cells,
+    bits: Mapping[Repeats, np.int64],
+) -> dict[Repeats, Candidates]:  # fmt: skip
+    """What any family brought, by policy; entries are keys of pairs, each followed by the bits of policies."""
+    entries.sort()
+    keys = entries >> len(bits)
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    brought = np.bitwise_or.reduceat(entries, starts) if len(starts) else entries
+    keys = keys[starts]
+    people, items = np.divmod(keys, max(1, len(block.catalogue)))
+    known = _among(keys, _keys(block, own))
+    scores = np.empty((len(voices), len(keys)), dtype=np.float32)
+    for row, voice, peak in zip(scores, voices, peaks, strict=True):
+        np.divide(voice.opinion.at(people, items), peak[people], out=row)
+        row[~(known | voice.may[items])] = 0
+    found = {}
+    for policy, bit in bits.items():
+        chosen = np.flatnonzero(brought & bit)
+        sizes = np.bincount(people[chosen], minlength=len(block))
+        valid = np.arange(sizes.max(initial=0))[None, :] < sizes[:, None]
+        table = np.zeros(valid.shape, dtype=np.int64)
+        table[valid] = items[chosen]
+        spread = np.zeros((len(voices), *valid.shape), dtype=np.float32)
+        spread[:, valid] = scores[:, chosen]
+        found[policy] = Candidates(table, valid, spread)
+    return found
+
+
+def _keys(block: Interactions, cells: Cells) -> Ints:
+    return cells[0] * np.int64(len(block.catalogue)) + cells[1]
+
+
+def _among(keys: Ints, known: Ints) -> Flags:
+    """Which of the keys are known; both ascending."""
+    found = np.zeros(len(keys), dtype=bool)
+    places = np.searchsorted(keys, known)
+    inside = places < len(keys)
+    found[places[inside][keys[places[inside]] == known[inside]]] = True
+    return found

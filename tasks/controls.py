@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tasks import blend
 from tasks.candidates import Candidates
 from tasks.recommenders import Floats, Interactions, Ints
+from tasks.recommenders.opinions import Cells
 from tasks.recommenders.popular import Popular
 from tasks.recommenders.trending import Trending
 from tasks.settings import Repeats
@@ -64,11 +65,11 @@ def load(con: duckdb.DuckDBPyConnection, history: Interactions) -> Controls:
     )
 
 
-def mute(controls: Controls, block: Interactions, scales: Sequence[Floats]) -> None:
-    """In place, by family people × items: nobody speaks for what a person muted."""
-    for row, wish in controls.of(block):
-        for scale in scales:
-            scale[row, wish.muted] = 0
+def muted(controls: Controls, block: Interactions) -> Cells:
+    """People of the block and items that they muted: nobody speaks for these."""
+    wishes = controls.of(block)
+    people = np.repeat([row for row, _ in wishes], [len(wish.muted) for _, wish in wishes]).astype(np.int64)
+    return people, np.concatenate([np.zeros(0, dtype=np.int64), *(wish.muted for _, wish in wishes)])
 
 
 def weights_of(

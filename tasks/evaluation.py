@@ -207,8 +207,8 @@ def _of_block(
     """`measure` of some people, who are these rows of the truth."""
     found: dict[tuple[str, str], Figures] = {}
     tables = {signal: happened.dense(signal, rows) for signal in SIGNALS}
-    scales = blend.opinions(families, block, config.privacy.min_people)
-    gathered = candidates.gather(scales, block, weights)
+    voices = blend.opinions(families, block, config.privacy.min_people)
+    gathered = candidates.gather(voices, block, weights)
     about = block.temperatures(), _slices(block)
     for policy, mixture in weights.items():
         permitted = blend.allowed(block, policy)

@@ -44,9 +44,9 @@ def gather(
     found: dict[Repeats, list[tuple[Candidates, dict[str, Flags], dict[str, np.ndarray]]]] = {p: [] for p in policies}
     for start, block in chosen.blocks(config.run.max_block_cells // (len(names) + 1)):
         rows = people[start : start + len(block)]
-        scales = blend.opinions(families, block, config.privacy.min_people)
+        voices = blend.opinions(families, block, config.privacy.min_people)
         tables = {signal: window.happened.dense(signal, rows) for signal in evaluation.SIGNALS}
-        gathered = candidates.gather(scales, block, found)
+        gathered = candidates.gather(voices, block, found)
         for policy, parts in found.items():
             permitted, known = blend.allowed(block, policy), gathered[policy]
             happened = {s: np.take_along_axis(t, known.items, axis=1) & known.valid for s, t in tables.items()}

@@ -110,11 +110,11 @@ def _block(
     block: Interactions, trained: Trained, wishes: Controls, config: Config
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Entries and short lists of a block of people, placement by placement."""
-    scales = blend.opinions(trained.families, block, config.privacy.min_people)
-    controls.mute(wishes, block, scales)
+    voices = blend.opinions(trained.families, block, config.privacy.min_people)
+    muted = controls.muted(wishes, block)
     policies = dict.fromkeys(settings.repeats for settings in config.placements.values())
     longest = max(settings.k for settings in config.placements.values())
-    gathered = candidates.gather(scales, block, policies, max(candidates.PER_FAMILY, longest))
+    gathered = candidates.gather(voices, block, policies, max(candidates.PER_FAMILY, longest), muted)
     warmth = block.temperatures()
     ids, names = np.array(block.people, dtype=object), np.array(trained.families.names, dtype=object)
     items = np.array(block.catalogue.ids, dtype=object)

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tasks import blend, candidates, matrices
+from tasks.candidates import Voice
 from tasks.errors import ConfigurationError
 from tasks.memory import Watch
 from tasks.recommenders import Flags, Floats, Interactions, Ints, Recommender, TooLittleDataError
 from tasks.recommenders.als import Als
 from tasks.recommenders.graph_filter import GraphFilter
 from tasks.recommenders.item_item import ItemItem
+from tasks.recommenders.opinions import Table
 from tasks.recommenders.trending import Trending
 from tasks.settings import Config
 
@@ -183,9 +185,10 @@ def _trial(
     lessons = []
     for start, part in block.blocks(BLOCK_CELLS):
         rows = slice(start, start + len(part))
-        scale[rows] = blend.opinions(models, part, 1)[0]
-        scales = [known[rows] for known in (*earlier, scale)]
-        lessons.append(blend.lesson(scales, part, "never", truth[rows].toarray() > 0))
+        scale[rows] = blend.scales(models, part, 1)[0]
+        # Copies: other trials read the earlier ones at the same time.
+        voices = [Voice(Table(known[rows].copy()), part.catalogue.recommendable) for known in (*earlier, scale)]
+        lessons.append(blend.lesson(voices, part, "never", truth[rows].toarray() > 0))
     weights = blend.learn(lessons, len(earlier) + 1)
     return blend.worth(lessons, weights), scale
 
@@ -243,7 +246,7 @@ def _measure(
         mixed = np.zeros(block.shape, dtype=np.float32)
         for (name, model), weight in zip(families.models.items(), weights, strict=True):
             begun = time.monotonic()
-            scale = blend.opinions(blend.Families({name: model}, {}), block, 1)[0]
+            scale = blend.scales(blend.Families({name: model}, {}), block, 1)[0]
             found[name] = recall_and_ndcg(*_ranked(scale, block), theirs)
             seconds[name] = time.monotonic() - begun
             mixed += np.float32(weight) * scale

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tasks import blend, evaluation, features
-from tasks.recommenders import Floats, Interactions, Recommender, TooLittleDataError, interactions
+from tasks.candidates import Voice
+from tasks.recommenders import Interactions, Recommender, TooLittleDataError, interactions
 from tasks.settings import Config, Recommenders, Repeats, Run
 
 NEEDED = ("user_item", "item_popularity", "item_attributes")
@@ -100,28 +101,29 @@ class _Scene:
     history: Interactions
     people: Interactions
     truth: NDArray[np.bool_]
-    scales: dict[str, Floats]
+    voices: dict[str, Voice]
     weights: dict[Repeats, NDArray[np.float64]]
     value: float
 
     def attempt(self, family: str, config: Config) -> float:
         """The value with another fit of one family; where it is the best so far, it stays."""
         try:
-            scale = _opinion(_kinds()[family], self.history, self.people, config)
+            voice = _opinion(_kinds()[family], self.history, self.people, config)
         except TooLittleDataError:
             return 0.0
-        scales = {**self.scales, family: scale}
-        at = list(scales).index(family)
+        voices = {**self.voices, family: voice}
+        at = list(voices).index(family)
         weights, values = {}, []
+        lessons = blend.lessons(list(voices.values()), self.people, list(self.weights), self.truth)
         for policy, before in self.weights.items():
-            lesson = _lesson(scales, self.people, policy, self.truth)
+            lesson = lessons[policy]
             louder = [np.where(np.arange(len(before)) == at, before * voice, before) for voice in VOICES]
             worths = [blend.worth([lesson], trial) for trial in louder]
             weights[policy] = louder[int(np.argmax(worths))]
             values.append(max(worths))
         value = round(float(np.mean(values)), 9)
         if value > self.value:
-            self.config, self.scales, self.weights, self.value = config, scales, weights, value
+            self.config, self.voices, self.weights, self.value = config, voices, weights, value
         return value
 
 
@@ -138,20 +140,20 @@ def _scene(con: duckdb.DuckDBPyConnection, run: Run) -> _Scene | None:
         return None
     rows = evaluation.measured_people(history, happened, config.retraining.people, config.run.seed)
     people, truth = history.take(rows), happened.dense(signal, rows)
-    scales = {}
+    voices = {}
     for name, kind in _kinds().items():
         try:
-            scales[name] = _opinion(kind, history, people, config)
+            voices[name] = _opinion(kind, history, people, config)
         except TooLittleDataError:
             continue
-    if not scales:
+    if not voices:
         return None
     weights, values = {}, []
-    for policy in sorted({p.repeats for p in config.placements.values()}):
-        lesson = _lesson(scales, people, policy, truth)
-        weights[policy] = blend.learn([lesson], len(scales))
+    policies: list[Repeats] = sorted({p.repeats for p in config.placements.values()})
+    for policy, lesson in blend.lessons(list(voices.values()), people, policies, truth).items():
+        weights[policy] = blend.learn([lesson], len(voices))
         values.append(blend.worth([lesson], weights[policy]))
-    return _Scene(config, history, people, truth, scales, weights, round(float(np.mean(values)), 9))
+    return _Scene(config, history, people, truth, voices, weights, round(float(np.mean(values)), 9))
 
 
 def _turns(scene: _Scene, run: Run, journal: Path, trials: int) -> Iterator[tuple[Any, str]]:
@@ -164,7 +166,7 @@ def _turns(scene: _Scene, run: Run, journal: Path, trials: int) -> Iterator[tupl
     journal.parent.mkdir(parents=True, exist_ok=True)
     journal.unlink(missing_ok=True)
     storage = JournalStorage(JournalFileBackend(str(journal)))
-    families = [family for family in SPACE if family in scene.scales]
+    families = [family for family in SPACE if family in scene.voices]
     studies = {}
     for number, family in enumerate(families):
         sampler = optuna.samplers.TPESampler(seed=run.seed + number, n_startup_trials=1)
@@ -195,13 +197,6 @@ def _with(config: Config, family: str, chosen: Mapping[str, float]) -> Config:
     return config.model_copy(update={"recommenders": config.recommenders.model_copy(update={family: settings})})
 
 
-def _opinion(kind: type[Recommender], history: Interactions, people: Interactions, config: Config) -> Floats:
-    """People × items on the common scale."""
+def _opinion(kind: type[Recommender], history: Interactions, people: Interactions, config: Config) -> Voice:
     families = blend.Families({kind.name: kind.fit(history, config)}, {})
     return blend.opinions(families, people, config.privacy.min_people)[0]
-
-
-def _lesson(
-    scales: Mapping[str, Floats], people: Interactions, policy: Repeats, truth: NDArray[np.bool_]
-) -> blend.Lesson:
-    return blend.lesson(list(scales.values()), people, policy, truth)

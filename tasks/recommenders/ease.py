@@ -10,6 +10,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
+from tasks.recommenders.opinions import Table, some
 from tasks.settings import Config
 
 NOWHERE = -1
@@ -55,16 +56,22 @@ class Ease:
         return cls(weights, places, settings.half_life_days)
 
     def score(self, block: Interactions) -> Floats:
+        known = self.say(block)
+        scores = np.zeros(block.shape, dtype=np.float32)
+        scores[:, known.columns] = known.scores
+        return scores
+
+    def say(self, block: Interactions) -> Table:
+        """Of the items that take part."""
         items = np.flatnonzero(self.places != NOWHERE)
         rows = self.places[items]
         history = block.evidence(block.fresh(self.half_life_days))[:, items]
-        scores = np.zeros(block.shape, dtype=np.float32)
         # All of them in their order, mostly: then no copy of the table is needed.
         whole = len(rows) == len(self.weights) and bool((np.diff(rows) > 0).all())
         weights = self.weights if whole else self.weights[np.ix_(rows, rows)]
         # Sparse times dense adds a person's items in their order, so a row is the same bytes in any block.
-        scores[:, items] = np.maximum(history @ weights, 0)
-        return scores
+        scores = history @ weights
+        return some(np.maximum(scores, 0, out=scores), items, len(self.places))
 
     def save(self, file: Path) -> None:
         np.savez(file, weights=self.weights, places=self.places, half_life_days=self.half_life_days)

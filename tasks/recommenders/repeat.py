@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
+from tasks.recommenders.opinions import OfOwn
 from tasks.settings import Config
 
 DEMAND_DAYS = 14
@@ -38,10 +39,18 @@ class Repeat:
         return cls(demand.astype(np.float32), settings.half_life_days)
 
     def score(self, block: Interactions) -> Floats:
+        scores: Floats = block.dense(self._habits(block))
+        return scores
+
+    def say(self, block: Interactions) -> OfOwn:
+        return OfOwn(block, self._habits(block))
+
+    def _habits(self, block: Interactions) -> Floats:
+        """One per cell."""
         had = (block.days > 0) & ~block.catalogue.sensitive[block.columns]
         habit = block.days * np.exp2(-block.last_age / np.float32(self.half_life_days)) * self.demand[block.columns]
-        scores: Floats = block.dense(np.where(had, habit, 0).astype(np.float32))
-        return scores
+        habits: Floats = np.where(had, habit, 0).astype(np.float32)
+        return habits
 
     def save(self, file: Path) -> None:
         np.savez(file, demand=self.demand, half_life_days=self.half_life_days)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
 from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
+from tasks.recommenders.opinions import Alike, ranked
 from tasks.settings import Config
 
 
@@ -38,6 +40,14 @@ class Trending:
 
     def score(self, block: Interactions) -> Floats:
         return np.repeat(self.strength[None, :], len(block), axis=0)
+
+    def say(self, block: Interactions) -> Alike:
+        everybody = np.ones((len(block), 1), dtype=np.float32)
+        return Alike(self.strength, np.zeros(len(self.strength), dtype=np.int64), everybody, self._order)
+
+    @cached_property
+    def _order(self) -> Ints:
+        return ranked(self.strength, np.zeros(len(self.strength), dtype=np.int64))
 
     def save(self, file: Path) -> None:
         np.savez(file, strength=self.strength)

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from tasks import blend
+from tasks import blend, candidates
+from tasks.candidates import Candidates, Voice
 from tasks.recommenders import Interactions
 from tasks.recommenders.interactions import load
-from tests.tasks.worlds import market, settings, strangers, world
+from tasks.recommenders.opinions import Alike, Table, ranked
+from tasks.settings import Repeats
+from tests.tasks.worlds import market, settings, world
 
 LN = np.log2
 
@@ -35,7 +38,7 @@ def test_ndcg_is_worked_by_hand() -> None:
 def test_every_family_speaks_between_0_and_1_about_what_may_be_shown(history: Interactions) -> None:
     families = blend.fit(history, settings())
 
-    scales = np.stack(blend.opinions(families, history, min_people=1))
+    scales = np.stack(blend.scales(families, history, min_people=1))
 
     assert families.names == tuple(f.name for f in blend.FAMILIES)
     assert scales.min() == 0
@@ -60,14 +63,14 @@ def test_an_item_with_few_people_is_brought_to_others_by_content_alone() -> None
     families = blend.fit(there, settings(5))
     pot, ann = there.catalogue.ids.index("pot"), there.people.index("ann")
 
-    scales = blend.opinions(families, there, min_people=5)
+    scales = blend.scales(families, there, min_people=5)
 
     assert set(families.names) == {f.name for f in blend.FAMILIES}
     others = [row for row in range(len(there)) if row != ann]
     for name, scale in zip(families.names, scales, strict=True):
         assert scale[others, pot].any() == (name == "content"), name
     assert scales[families.names.index("repeat")][ann, pot] > 0, "the own history stays the person's own"
-    unfloored = blend.opinions(families, there, min_people=1)
+    unfloored = blend.scales(families, there, min_people=1)
     assert unfloored[families.names.index("trending")][others, pot].all(), "else the floor had nothing to do"
 
 
@@ -103,7 +106,9 @@ def test_policies_let_in_what_they_say() -> None:
 def lesson(scores: list[list[list[float]]], happened: list[list[bool]]) -> blend.Lesson:
     """families × people × items, and what happened; every item is a candidate."""
     scales = np.array(scores, dtype=np.float32)
-    return blend.lesson(list(scales), strangers(*scales.shape[1:]), "never", np.array(happened))
+    items = np.tile(np.arange(scales.shape[2]), (scales.shape[1], 1))
+    known = Candidates(items, np.ones(items.shape, dtype=bool), scales)
+    return blend.Lesson(known, np.array(happened), np.count_nonzero(happened, axis=1))
 
 
 def test_weights_go_to_the_family_that_was_right() -> None:
@@ -150,3 +155,43 @@ def test_without_people_no_family_learns_and_each_says_so() -> None:
     assert not families.models
     assert set(families.unused) == {f.name for f in blend.FAMILIES}
     assert all(why.startswith("too_little_data: ") for why in families.unused.values())
+
+
+@pytest.mark.parametrize("min_people", [1, 5])
+def test_what_is_said_briefly_is_what_the_whole_table_says(history: Interactions, min_people: int) -> None:
+    # given: families that need no table, and the same families with one
+    families = blend.fit(history, settings())
+    policies: list[Repeats] = ["allowed", "never", "only"]
+    muted = np.array([0, 0, 3]), np.array([1, 2, 5])
+    briefly = blend.opinions(families, history, min_people)
+    whole = [Voice(Table(model.score(history)), voice.may)
+             for model, voice in zip(families.models.values(), briefly, strict=True)]  # fmt: skip
+    assert sum(not isinstance(voice.opinion, Table) for voice in briefly) == 4
+    # when
+    said, read = (candidates.gather(voices, history, policies, 7, muted) for voices in (briefly, whole))
+    # then
+    scales = np.stack(blend.scales(families, history, min_people))
+    for policy in policies:
+        known = said[policy]
+        assert known.items.tobytes() == read[policy].items.tobytes()
+        assert known.valid.tobytes() == read[policy].valid.tobytes()
+        assert known.scores.tobytes() == read[policy].scores.tobytes()
+        assert known.scores.tobytes() == (np.take_along_axis(scales, known.items[None], 2) * known.valid).tobytes()
+        assert not any((known.items[u] == i)[known.valid[u]].any() for u, i in zip(*muted, strict=True))
+
+
+def test_what_trends_in_a_category_is_found_whoever_had_its_best() -> None:
+    # given: strengths so near that the product with a lean makes some equal, and people who had many of the leaders
+    draw = np.random.default_rng(3)
+    strength = np.repeat(draw.random(60), 5).astype(np.float32)
+    strength[1::5] = np.nextafter(strength[::5], np.float32(0))
+    kind, lean = draw.integers(0, 7, 300), draw.random((20, 7)).astype(np.float32)
+    may = draw.random(300) < 0.9
+    aside = draw.integers(0, 20, 400), np.argsort(-strength)[draw.integers(0, 40, 400)]
+    opinion = Alike(strength, kind, lean, ranked(strength, kind))
+    # when
+    for k in (1, 4, 50):
+        briefly = opinion.best(k, may, aside)
+        whole = Table(lean[:, kind] * strength).best(k, may, aside)
+        # then
+        assert [of.tolist() for of in briefly] == [of.tolist() for of in whole]

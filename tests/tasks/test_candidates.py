@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import arrays
 
 from tasks import blend, candidates
 from tasks.recommenders import Floats, Interactions, Ints
+from tasks.recommenders.top_k import SMALLEST
 from tasks.settings import Repeats
-from tests.tasks.worlds import strangers
+from tests.tasks.worlds import strangers, voices
 
 POLICIES: tuple[Repeats, ...] = ("allowed", "never", "only")
 LEVELS = st.sampled_from([0, 0.25, 0.5, 1])
@@ -42,9 +43,10 @@ def test_the_best_are_those_of_a_stable_sort(scores: np.ndarray, k: int) -> None
 def test_each_policy_takes_the_best_of_what_it_lets_in(scales: Floats, met: np.ndarray, most: int) -> None:
     # given: what people met was bought in every other cell
     block = _who_met(met)
+    scales /= np.maximum(scales.max(axis=2, keepdims=True), SMALLEST)
     given = scales.copy()
     # when
-    found = candidates.gather(list(scales), block, POLICIES, most)
+    found = candidates.gather(voices(scales), block, POLICIES, most)
     # then
     assert scales.tobytes() == given.tobytes(), "the opinions are given back as they came"
     for policy in POLICIES:
@@ -59,17 +61,17 @@ def test_each_policy_takes_the_best_of_what_it_lets_in(scales: Floats, met: np.n
 
 
 def test_candidates_carry_scores_and_ranks_of_every_family() -> None:
-    scales = np.array([[[0.9, 0.1, 0.5]], [[0.0, 1.0, 0.2]]], dtype=np.float32)
+    scales = np.array([[[1.0, 0.1, 0.5]], [[0.0, 1.0, 0.2]]], dtype=np.float32)
 
-    found = candidates.gather(list(scales), strangers(1, 3), ["allowed"], per_family=1)["allowed"]
+    found = candidates.gather(voices(scales), strangers(1, 3), ["allowed"], per_family=1)["allowed"]
 
     assert found.items.tolist() == [[0, 1]]
-    assert found.scores[:, 0].tolist() == [pytest.approx([0.9, 0.1]), pytest.approx([0.0, 1.0])]
+    assert found.scores[:, 0].tolist() == [pytest.approx([1.0, 0.1]), pytest.approx([0.0, 1.0])]
     assert found.ranks().tolist() == [[[1, 2]], [[2, 1]]]
 
 
 def test_of_nobody_there_are_no_candidates() -> None:
-    found = candidates.gather([np.zeros((0, 5), dtype=np.float32)] * 2, strangers(0, 5), POLICIES)
+    found = candidates.gather(voices(np.zeros((2, 0, 5), dtype=np.float32)), strangers(0, 5), POLICIES)
 
     assert {policy: known.scores.shape for policy, known in found.items()} == dict.fromkeys(POLICIES, (2, 0, 0))
 

@@ -86,7 +86,7 @@ def test_a_model_of_another_format_is_refused(trained: tuple[Night, training.Tra
 
 
 def _opinions(model: training.Trained) -> Floats:
-    scores = np.stack(blend.opinions(model.families, model.history, 1))
+    scores = np.stack(blend.scales(model.families, model.history, 1))
     assert (scores > 0).any(axis=(1, 2)).all()
     return scores
 

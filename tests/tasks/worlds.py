@@ -7,8 +7,10 @@ import numpy as np
 import polars as pl
 
 from tasks import features
-from tasks.recommenders import Catalogue, Interactions
+from tasks.candidates import Voice
+from tasks.recommenders import Catalogue, Floats, Interactions
 from tasks.recommenders.interactions import load
+from tasks.recommenders.opinions import Table
 from tasks.settings import Config
 from tests.sql.spec import CUT, Night, defaults, open_night
 
@@ -44,6 +46,11 @@ def strangers(people: int, items: int) -> Interactions:
         catalogue, tuple(f"u{person:03}" for person in range(people)), np.zeros(people + 1, dtype=np.int64),
         np.zeros(0, dtype=np.int32), 90.0, nothing, nothing, nothing, nothing, nothing, nothing,
     )  # fmt: skip
+
+
+def voices(scales: Floats) -> list[Voice]:
+    """By family what these tables say, of items that may all be brought to anybody."""
+    return [Voice(Table(scale), np.ones(scale.shape[1], dtype=bool)) for scale in scales]
 
 
 def night_of(events: str, items: str, config: Config | None = None) -> Night:
