@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tasks import blend
 from tasks.candidates import Candidates
-from tasks.recommenders import Floats, Interactions, Ints
+from tasks.recommenders import Flags, Floats, Interactions, Ints
 from tasks.recommenders.opinions import Cells
 from tasks.recommenders.popular import Popular
 from tasks.recommenders.trending import Trending
@@ -132,19 +132,11 @@ def renew(
     return scores
 
 
-def hush(
-    controls: Controls,
-    block: Interactions,
-    people: Ints,
-    reason_codes: NDArray[np.object_],
-    evidence: Ints,
-) -> None:
-    """In place: no reason names an item that the person muted. What is similar stays so, without saying to what."""
-    for row, wish in controls.of(block):
-        silent = np.flatnonzero((people == row) & np.isin(evidence, wish.muted))
-        content = reason_codes[silent] == "similar_content"
-        reason_codes[silent] = np.where(content, "similar_content", "similar_taste")
-        evidence[silent] = -1
+def silenced(controls: Controls, block: Interactions, people: Ints, items: Ints) -> Flags:
+    """Which of these pairs are of an item that the person muted."""
+    own, of = muted(controls, block)
+    width = np.int64(len(block.catalogue))
+    return np.isin(people * width + items, own * width + of) if len(own) else np.zeros(len(people), dtype=bool)
 
 
 def _shared(names: Sequence[str], weights: NDArray[np.float64]) -> NDArray[np.float64]:

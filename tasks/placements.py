@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -12,26 +13,15 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, candidates, controls, default_lists
+from tasks import blend, candidates, controls, default_lists, reasons
 from tasks.candidates import Candidates
 from tasks.controls import Controls
 from tasks.evaluation import SIGNALS
 from tasks.ranker import rank
 from tasks.recommenders import Floats, Interactions, Ints
-from tasks.recommenders.als import Als
-from tasks.recommenders.content import Content
-from tasks.recommenders.ease import Ease
-from tasks.recommenders.graph_filter import GraphFilter
-from tasks.recommenders.item_item import ItemItem
-from tasks.recommenders.popular import Popular
-from tasks.recommenders.repeat import Repeat
 from tasks.settings import Config, Run
 from tasks.training import Trained, write
 
-SOCIAL = (ItemItem.name, GraphFilter.name, Ease.name, Als.name)
-"""Families whose reason is what other people did."""
-EVIDENCE_ITEMS = 100
-"""A person's strongest items that are looked through for a reason: more would cost and explain no better."""
 NOTHING_MORE = {
     "allowed": "no_more_items_that_may_be_shown",
     "never": "no_more_items_that_are_new",
@@ -83,16 +73,13 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
     wishes = controls.load(con, history)
     cells = config.run.max_block_cells // (len(trained.families.models) + 1)
     with threadpool_limits(1, user_api="blas"):
-        blocks = (block for _, block in history.blocks(cells)) if trained.families.models else iter(())
+        blocks = history.blocks(cells) if trained.families.models else iter(())
         # Blocks do not depend on the number of threads, and the pool keeps their order.
         with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
-            lists_of = pool.map(lambda block: list(_block(block, trained, wishes, config)), blocks)
-            frames = [frame for block in lists_of for frame in block]
-        personal = pl.concat([_empty("recommendations"), *(f for f, _ in frames)]).sort(
-            "user_id", "placement", "context", "position"
-        )
-        short = pl.concat([_empty("short_lists"), *(s for _, s in frames)]).sort("user_id", "placement")
+            parts = list(pool.map(lambda part: _block(part[0], part[1], trained, wishes, config), blocks))
         default = default_lists.make(con, trained, config)
+    personal = _personal([entries for entries, _ in parts], trained, config)
+    short = _short([counts for _, counts in parts], trained, config)
     write(con, "recommendations", personal)
     write(con, "short_lists", short)
     write(con, "default_recommendations", default)
@@ -106,19 +93,19 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
     return lists
 
 
-def _block(
-    block: Interactions, trained: Trained, wishes: Controls, config: Config
-) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """Entries and short lists of a block of people, placement by placement."""
+def _block(start: int, block: Interactions, trained: Trained, wishes: Controls, config: Config) -> tuple[Columns, Ints]:
+    """Entries of a block of people, whose first stands at `start`, in their order; and how many each person has in
+    each placement."""
     voices = blend.opinions(trained.families, block, config.privacy.min_people)
     muted = controls.muted(wishes, block)
     policies = dict.fromkeys(settings.repeats for settings in config.placements.values())
     longest = max(settings.k for settings in config.placements.values())
     gathered = candidates.gather(voices, block, policies, max(candidates.PER_FAMILY, longest), muted)
-    warmth = block.temperatures()
-    ids, names = np.array(block.people, dtype=object), np.array(trained.families.names, dtype=object)
-    items = np.array(block.catalogue.ids, dtype=object)
-    for placement, settings in config.placements.items():
+    warmth = np.searchsorted(WARMTH, block.temperatures())
+    parts: list[Columns] = []
+    counts = np.zeros((len(config.placements), len(block)), dtype=np.int64)
+    for number, placement in enumerate(sorted(config.placements)):
+        settings = config.placements[placement]
         weights, ranker = trained.weights[settings.repeats], trained.rankers.get(settings.repeats)
         known = gathered[settings.repeats]
         mixed = blend.mix(known.scores, weights, known.valid)
@@ -128,40 +115,79 @@ def _block(
         scores = controls.renew(wishes, block, known, scores, settings.repeats, settings.k)
         spoken = controls.weights_of(wishes, block, trained.families.names, weights)
         entries = _entries(known, scores, chances, spoken, settings.k)
-        code, reason = reasons(block, trained.families, entries.people, entries.items, entries.family)
-        controls.hush(wishes, block, entries.people, code, reason)
-        frame = pl.DataFrame(
+        code, reason = reasons.of(block, trained.families, entries.people, entries.items, entries.family)
+        # No reason names an item that the person muted. What is similar stays so, without saying to what.
+        silent = (reason >= 0) & controls.silenced(wishes, block, entries.people, reason)
+        code[silent & (code != reasons.REASONS.index("similar_content"))] = reasons.REASONS.index("similar_taste")
+        reason[silent] = -1
+        nothing = np.full(len(code), np.nan)
+        counts[number] = np.bincount(entries.people, minlength=len(block))
+        parts.append(
             {
-                "user_id": ids[entries.people].astype(object),
-                "placement": [placement] * len(entries.people),
-                "context": ["any"] * len(entries.people),
+                "user_id": (start + entries.people).astype(np.uint32),
+                "placement": np.full(len(code), number, dtype=np.uint32),
                 "position": entries.position.astype(np.int32),
-                "item_id": items[entries.items],
+                "item_id": entries.items.astype(np.uint32),
                 "score": np.round(entries.scores.astype(np.float64), blend.DECIMALS),
-                **{f"p_{signal}": entries.chances.get(signal) for signal in SIGNALS},
-                "reason_code": code,
-                "reason_item_id": [None if i < 0 else items[i] for i in reason],
-                "recommender": names[entries.family],
-                "user_temperature": warmth[entries.people].tolist(),
-                "slot_type": ["exploit"] * len(entries.people),
-                "propensity": np.ones(len(entries.people)),
-                "arm": [None] * len(entries.people),
-                "model_version": [trained.model_version] * len(entries.people),
-            },
-            schema=SCHEMAS["recommendations"],
+                **{f"p_{signal}": entries.chances.get(signal, nothing) for signal in SIGNALS},
+                "reason_code": code.astype(np.uint32),
+                "reason_item_id": reason,
+                "recommender": entries.family.astype(np.uint32),
+                "user_temperature": warmth[entries.people].astype(np.uint32),
+            }
         )
-        rows = np.bincount(entries.people, minlength=len(block))
-        few = np.flatnonzero(rows < settings.k)
-        short = pl.DataFrame(
-            {
-                "user_id": ids[few],
-                "placement": [placement] * len(few),
-                "rows": rows[few].astype(np.int32),
-                "why": [NOTHING_MORE[settings.repeats]] * len(few),
-            },
-            schema=SCHEMAS["short_lists"],
-        )
-        yield frame, short
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # People are in byte order of their ids already.
+    order = np.argsort(joined["user_id"].astype(np.int64) * len(parts) + joined["placement"], kind="stable")
+    return {name: values[order] for name, values in joined.items()}, counts
+
+
+def _personal(blocks: Sequence[Columns], trained: Trained, config: Config) -> pl.DataFrame:
+    """marts.recommendations: numbers become names, each of which is kept once."""
+    names = {
+        "user_id": trained.history.people,
+        "placement": sorted(config.placements),
+        "item_id": trained.history.catalogue.ids,
+        "reason_code": reasons.REASONS,
+        "recommender": trained.families.names,
+        "user_temperature": WARMTH,
+    }
+    if not blocks:
+        return pl.DataFrame(schema=SCHEMAS["recommendations"])
+    columns = {name: pl.Series(np.concatenate([block[name] for block in blocks])) for name in blocks[0]}
+    height = len(columns["user_id"])
+    for name, known in names.items():
+        columns[name] = columns[name].cat.to(pl.Enum(known))
+    none = columns["reason_item_id"] < 0
+    evidence = columns["reason_item_id"].clip(lower_bound=0).cast(pl.UInt32)
+    columns["reason_item_id"] = evidence.cat.to(columns["item_id"].dtype).set(none, None)
+    for signal in SIGNALS:
+        columns[f"p_{signal}"] = columns[f"p_{signal}"].fill_nan(None)
+    same = {"context": "any", "slot_type": "exploit", "arm": None, "model_version": trained.model_version}
+    for name, value in same.items():
+        columns[name] = pl.repeat(value, height, dtype=pl.Enum([value] if value else []), eager=True)
+    columns["propensity"] = pl.repeat(1.0, height, dtype=pl.Float64, eager=True)
+    return pl.DataFrame({name: columns[name] for name in SCHEMAS["recommendations"]})
+
+
+def _short(counts: Sequence[Ints], trained: Trained, config: Config) -> pl.DataFrame:
+    """marts.short_lists, from how many entries each person has in each placement."""
+    if not counts:
+        return pl.DataFrame(schema=SCHEMAS["short_lists"])
+    rows = np.concatenate(counts, axis=1)
+    placements = sorted(config.placements)
+    wanted = np.array([config.placements[placement].k for placement in placements])
+    people, few = np.nonzero(wanted > rows.T)
+    whys = [NOTHING_MORE[config.placements[placement].repeats] for placement in placements]
+    return pl.DataFrame(
+        {
+            "user_id": [trained.history.people[row] for row in people],
+            "placement": [placements[row] for row in few],
+            "rows": rows[few, people].astype(np.int32),
+            "why": [whys[row] for row in few],
+        },
+        schema=SCHEMAS["short_lists"],
+    )
 
 
 def _entries(
@@ -178,71 +204,10 @@ def _entries(
     return _Entries(people, positions + 1, items[people, positions], scores[people, at], family, told)
 
 
-def reasons(
-    block: Interactions, families: blend.Families, people: Ints, items: Ints, family: Ints
-) -> tuple[NDArray[np.object_], Ints]:
-    """The reason code of each entry, and the position of its evidence item or −1.
-
-    Evidence is always an item of the person's own, never a sensitive one. Where other people's behaviour links it to
-    the entry, `min_people` of them do: the similarity holds no other pairs.
-    """
-    names = np.array(families.names, dtype=object)[family] if len(family) else np.zeros(0, dtype=object)
-    code = np.full(len(people), "trending", dtype=object)
-    evidence = np.full(len(people), -1, dtype=np.int64)
-    bought = block.at(block.purchases, people, items) > 0
-    # Whichever family brought it: what the person bought before is the best reason.
-    names = np.where(bought & ~block.catalogue.sensitive[items], Repeat.name, names)
-    again = names == Repeat.name
-    code[again] = np.where(bought[again], "bought_before", "liked_before")
-    evidence[again] = items[again]
-    kin = families.models.get(ItemItem.name)
-    social = np.flatnonzero(np.isin(names, SOCIAL))
-    code[social] = "similar_taste"
-    if isinstance(kin, ItemItem):
-        strength, own = _strongest(block, people[social], items[social], kin)
-        found = social[strength > 0]
-        evidence[found] = own[strength > 0]
-        paid = block.at(block.purchases, people[found], evidence[found]) > 0
-        code[found] = np.where(paid, "because_you_bought", "because_you_liked")
-    reading = families.models.get(Content.name)
-    alike = np.flatnonzero(names == Content.name)
-    if isinstance(reading, Content):
-        strength, own = _strongest(block, people[alike], items[alike], reading)
-        code[alike] = "similar_content"
-        evidence[alike] = np.where(strength > 0, own, -1)
-    code[names == Popular.name] = "popular"
-    return code, evidence
-
-
-def _strongest(block: Interactions, people: Ints, items: Ints, model: ItemItem | Content) -> tuple[Floats, Ints]:
-    """For each entry the person's own item that contributes most to it, and how much; of equal ones the first."""
-    own = block.evidence(block.weight)
-    sizes = np.diff(own.indptr)
-    order = np.lexsort((own.indices, -own.data, np.repeat(np.arange(len(sizes)), sizes)))
-    depth = int(min(EVIDENCE_ITEMS, sizes.max(initial=0)))
-    # people × depth: the strongest items of each person, padded with weight 0.
-    places = own.indptr[:-1, None] + np.arange(depth)[None, :]
-    real = np.arange(depth)[None, :] < sizes[:, None]
-    cells = order[np.where(real, places, 0)] if len(order) else np.zeros((len(sizes), depth), dtype=np.int64)
-    mine = np.where(real, own.indices[cells] if len(order) else 0, 0)
-    weight = np.where(real, own.data[cells] if len(order) else 0, 0).astype(np.float32)
-    strength = np.zeros(len(people), dtype=np.float32)
-    which = np.full(len(people), -1, dtype=np.int64)
-    if depth == 0:
-        return strength, which
-    for start in range(0, len(people), ENTRIES_AT_ONCE):
-        part = slice(start, start + ENTRIES_AT_ONCE)
-        theirs, item = mine[people[part]], items[part, None]
-        links = np.where(theirs == item, 0, model.link(theirs, np.broadcast_to(item, theirs.shape)))
-        pull = links * weight[people[part]]
-        top = np.argmax(pull, axis=1)
-        rows = np.arange(len(top))
-        strength[part], which[part] = pull[rows, top], theirs[rows, top]
-    return strength, which
-
-
-ENTRIES_AT_ONCE = 20_000
-"""Entries whose evidence is looked for in one go: bounds memory at EVIDENCE_ITEMS times as many numbers."""
+WARMTH = ("cold", "hot", "warm")
+"""In byte order."""
+Columns = dict[str, NDArray[Any]]
+"""Entries as numbers, by column; of a name, its place among the names."""
 
 
 SCHEMAS = {
@@ -255,7 +220,3 @@ SCHEMAS = {
     },
     "short_lists": {"user_id": pl.String, "placement": pl.String, "rows": pl.Int32, "why": pl.String},
 }  # fmt: skip
-
-
-def _empty(name: str) -> pl.DataFrame:
-    return pl.DataFrame(schema=SCHEMAS[name])

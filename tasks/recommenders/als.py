@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -13,7 +14,7 @@ import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved, product
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, moved, product
 from tasks.settings import Config
 
 FIRST_SCALE = 0.01
@@ -57,8 +58,12 @@ class Als:
         model = _solver(self.factors.shape[1], self.regularization, self.confidence, threads=1)
         model.item_factors = self.factors
         people = model.recalculate_user(np.arange(len(block)), sp.csr_matrix(cells))
-        scores = product(people, self.factors)
+        scores = product(people, self._across)
         return np.maximum(scores, 0, out=scores)
+
+    @cached_property
+    def _across(self) -> Floats:
+        return across(self.factors)
 
     def save(self, file: Path) -> None:
         settings = np.array([self.regularization, self.confidence, self.half_life_days])

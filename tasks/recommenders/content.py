@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved, product
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, moved, product
 from tasks.settings import Config
 
 
@@ -53,13 +54,17 @@ class Content:
         weight = block.weight * np.exp2(-block.last_age * rate)
         opinion = block.evidence(weight) - block.evidence(-weight)
         profiles = _unit((opinion @ self.vectors).astype(np.float32))
-        scores = product(profiles, self.vectors)
+        scores = product(profiles, self._across)
         return np.maximum(scores, 0, out=scores)
 
     def link(self, own: Ints, other: Ints) -> Floats:
         """The cosine of two items, cell by cell."""
         cosine: Floats = np.maximum(np.einsum("...d,...d->...", self.vectors[own], self.vectors[other]), 0)
         return cosine
+
+    @cached_property
+    def _across(self) -> Floats:
+        return across(self.vectors)
 
     def save(self, file: Path) -> None:
         np.savez(file, vectors=self.vectors, half_life_days=self.half_life_days)

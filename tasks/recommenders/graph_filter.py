@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -10,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved, product
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, moved, product
 from tasks.recommenders.als import FIRST_SCALE, first_factors
 from tasks.recommenders.item_item import LEAST_DEGREE, recent
 from tasks.settings import Config
@@ -68,8 +69,12 @@ class GraphFilter:
 
     def score(self, block: Interactions) -> Floats:
         people = (block.evidence(block.weight) @ self.inward).astype(np.float32)
-        scores = product(people, self.outward)
+        scores = product(people, self._across)
         return np.maximum(scores, 0, out=scores)
+
+    @cached_property
+    def _across(self) -> Floats:
+        return across(self.outward)
 
     def save(self, file: Path) -> None:
         np.savez(file, inward=self.inward, outward=self.outward)

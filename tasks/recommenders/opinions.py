@@ -29,9 +29,8 @@ class Opinion(Protocol):
 
     def best(self, k: int, may: Flags, aside: Cells) -> tuple[Ints, Ints, Floats]:
         """Person, item and score of each person's k highest above 0: person by person, the highest first, equal ones by
-        position; of the items that `may` be brought, and without the pairs set `aside`.
-
-        Of another item `at` may say nothing from then on, unless the pair was set aside.
+        position; of the items that `may` be brought, and without the pairs set `aside`: all that these people met are
+        among them. Of another item `at` may say nothing from then on, unless the pair was set aside.
         """
         ...
 
@@ -68,7 +67,9 @@ class Table:
             columns = self.places[columns]
             people, columns = people[columns >= 0], columns[columns >= 0]
         held = self.scores[people, columns]
-        self.scores[:, np.flatnonzero(~(may if self.columns is None else may[self.columns]))] = 0
+        kept = may if self.columns is None else may[self.columns]
+        if not kept.all():
+            np.multiply(self.scores, kept, out=self.scores)
         self.scores[people, columns] = 0
         found, values = best(self.scores, k)
         self.scores[people, columns] = held
@@ -137,12 +138,4 @@ class OfOwn:
         return self.block.at(self.values, people, items)
 
     def best(self, k: int, may: Flags, aside: Cells) -> tuple[Ints, Ints, Floats]:
-        """Of cells that are not aside; whoever asks mostly set all of them aside."""
-        keys = self.block.owners() * np.int64(len(may)) + self.block.columns
-        left = np.flatnonzero(
-            (self.values > 0) & may[self.block.columns] & ~np.isin(keys, aside[0] * len(may) + aside[1])
-        )
-        rows, items, values = self.block.owners()[left], self.block.columns[left].astype(np.int64), self.values[left]
-        order = np.lexsort((items, -values, rows))
-        order = order[place(rows[order]) < k]
-        return rows[order], items[order], values[order]
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)

@@ -63,7 +63,7 @@ class Profile:
             np.add.at(mixture, (np.arange(len(block)), rows), rows > 0)
         told = mixture.sum(axis=1)
         # Whoever told nothing gets no opinion: that is what trending and popular are for.
-        return product(mixture / np.maximum(told, 1)[:, None], self.share.T.copy())
+        return product(mixture / np.maximum(told, 1)[:, None], self.share)
 
     def save(self, file: Path) -> None:
         np.savez(file, groups=np.array(self.groups, dtype=np.str_), share=self.share)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from tasks import blend, contracts, features, placements, training
+from tasks import blend, contracts, features, placements, reasons, training
 from tasks.recommenders.item_item import ItemItem
 from tests.sql.spec import CUT, Night
 from tests.tasks.worlds import market, night_of, settings, table
@@ -156,7 +156,7 @@ def test_the_best_evidence_is_found() -> None:
     people = np.repeat(np.arange(10), 4)
     items = np.tile(np.arange(4), 10)
 
-    strength, own = placements._strongest(block, people, items, model)
+    strength, own = reasons._strongest(block, people, items, model)
 
     pull = block.evidence(block.weight).toarray()[people] * model.similarity.toarray()[:, items].T
     np.testing.assert_allclose(strength, pull.max(axis=1), rtol=1e-6)
