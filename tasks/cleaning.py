@@ -17,7 +17,9 @@ INVISIBLE = r"[\x{00AD}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEF
 SPACE = r"[\s\p{Z}]+"
 NUMBER = r"[+-]?\d{1,30}(\.\d{1,30})?"
 TIME = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?( ?(Z|UTC|[+-](0\d|1[0-4])(:?[0-5]\d)?))?)?"
-OFFSET = r"(Z|UTC|:\d{2}(\.\d+)? ?[+-]\d{2}(:?\d{2})?)$"
+ZONED = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)? ?(Z|UTC|[+-](0\d|1[0-4])(:?[0-5]\d)?)"
+"""A TIME that says from which zone it is."""
+MICROSECONDS_A_DAY = 86_400_000_000
 BOOLEANS = {"true": ("true", "t", "yes", "y", "1"), "false": ("false", "f", "no", "n", "0")}
 EARLIEST_BIRTH_YEAR = 1900  # nobody alive was born before it
 
@@ -72,14 +74,19 @@ def code_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def select_clean(contract: Contract, raw: str, zone: str) -> str:
-    """The SELECT that cleans `raw` (file_no, row, fault, landed_on and the contract's columns as text, without NUL).
+    """The SELECT that cleans `raw`, which is as `parse` numbers it: the contract's columns are text, without NUL.
 
-    Columns of the result: file_no, row, landed_on, the contract's columns typed, `fault` (null, or the first reason for
-    quarantine), and `changes`, of which `counted` reads which rules changed the row.
+    Columns of the result: file_no, row, landed_on, landed_file, the contract's columns typed, `fault` (null, or the
+    first reason for quarantine), and `changes`, of which `counted` reads which rules changed the row.
     """
     rules = {kind: _by_column(contract, kind) for kind in RULES}
     columns = contract.columns
     standardized = [f"{_standardized(c, rules['standardize'])} AS {_q('s', c)}" for c in columns]
+    standardized += [
+        f"regexp_full_match({_standardized(c, rules['standardize'])}, '{ZONED}') AS {_q('z', c)}"
+        for c in columns
+        if c.type == "TIMESTAMPTZ"
+    ]
     typed = [f"{_typed(c, zone)} AS {_q('t', c)}" for c in columns]
     fixed = [
         f"{FIX[rule].replace('{c}', _q('t', c)) if (rule := rules['fix'].get(c.name)) else _q('t', c)} AS {_q('x', c)}"
@@ -91,10 +98,7 @@ def select_clean(contract: Contract, raw: str, zone: str) -> str:
         else f'{_q("x", c)} AS "{c.name}"'
         for c in columns
     ]
-    bits = (
-        f"CASE WHEN {condition} THEN {1 << bit} ELSE 0 END"
-        for bit, condition in enumerate(_conditions(contract).values())
-    )
+    bits = (f"({condition})::BIGINT * {1 << bit}" for bit, condition in enumerate(_conditions(contract).values()))
     return f"""
         WITH standardized AS (SELECT *, {", ".join(standardized)} FROM {raw}),
         typed AS (SELECT *, {", ".join(typed)} FROM standardized),
@@ -128,11 +132,13 @@ def _conditions(contract: Contract) -> dict[str, str]:
             found[f"standardize:{column.name}"] = f"{standard} IS DISTINCT FROM {raw} AND nullif({raw}, '') IS NOT NULL"
         elif column.type.startswith("DECIMAL"):
             scale = column.type.rstrip(")").split(",")[1].strip()
+            # Whether there are so many digits is cheaper to see than whether one of them is lost.
             found[f"standardize:{column.name}"] = (
-                f"coalesce(regexp_matches({raw}, '\\.\\d{{{scale}}}\\d*[1-9]'), false)"
+                f"coalesce(CASE WHEN strlen({raw}) > strpos({raw}, '.') + {scale} "
+                f"THEN regexp_matches({raw}, '\\.\\d{{{scale}}}\\d*[1-9]') END, false)"
             )
         elif column.type == "TIMESTAMPTZ":
-            found[f"standardize:{column.name}"] = f"coalesce(NOT regexp_matches({raw}, '{OFFSET}'), false)"
+            found[f"standardize:{column.name}"] = f"{raw} IS NOT NULL AND {_q('z', column)} IS NOT TRUE"
     for name in _by_column(contract, "fix"):
         typed, fixed = _q("t", contract.column(name)), _q("x", contract.column(name))
         found[f"fix:{name}"] = f"{fixed} IS DISTINCT FROM {typed}"
@@ -175,8 +181,8 @@ def _typed(column: Column, zone: str) -> str:
         # Of an hour that the clocks repeat, the second pass is meant; of one that they skip, nobody knows what.
         local, instant = f"TRY_CAST({text} AS TIMESTAMP)", f"timezone({quote(zone)}, TRY_CAST({text} AS TIMESTAMP))"
         return (
-            f"CASE WHEN NOT regexp_full_match({text}, '{TIME}') THEN NULL "
-            f"WHEN regexp_matches({text}, '{OFFSET}') THEN TRY_CAST({text} AS TIMESTAMPTZ) "
+            f"CASE WHEN {_q('z', column)} THEN TRY_CAST({text} AS TIMESTAMPTZ) "
+            f"WHEN NOT regexp_full_match({text}, '{TIME}') THEN NULL "
             f"WHEN timezone({quote(zone)}, {instant}) = {local} THEN {instant} END"
         )
     if column.type == "BOOLEAN":
@@ -196,7 +202,8 @@ def _fault(contract: Contract) -> str:
         if column.type != "VARCHAR":
             cases.append((f"{text} IS NOT NULL AND {typed} IS NULL", quote(f"{name}_not_{_kind(column)}")))
         elif column.opaque:
-            cases.append((f"regexp_matches({text}, '{INVISIBLE}')", quote(f"{name}_invisible_character")))
+            hidden = f"(control OR strlen({text}) <> length({text})) AND regexp_matches({text}, '{INVISIBLE}')"
+            cases.append((hidden, quote(f"{name}_invisible_character")))
         if column.required and name not in fills:
             cases.append((f"{fixed} IS NULL", quote(f"{name}_missing")))
         if column.one_of:
@@ -208,8 +215,10 @@ def _fault(contract: Contract) -> str:
             cases.append((" OR ".join(bounds), quote(f"{name}_out_of_range")))
         if occurred.get("column") == name:
             latest, earliest = occurred["latest_days_after_landing"], occurred["earliest_days_before_landing"]
-            cases.append((f"{fixed} > landed_on + INTERVAL {latest} DAY", quote(f"{name}_in_the_future")))
-            cases.append((f"{fixed} < landed_on - INTERVAL {earliest} DAY", quote(f"{name}_too_old")))
+            # In microseconds: the calendar of intervals takes ten times as long and says the same, in UTC.
+            late, early = (f"epoch_us(landed_on) {d:+} * {MICROSECONDS_A_DAY}" for d in (latest, -earliest))
+            cases.append((f"epoch_us({fixed}) > {late}", quote(f"{name}_in_the_future")))
+            cases.append((f"epoch_us({fixed}) < {early}", quote(f"{name}_too_old")))
     return "CASE " + " ".join(f"WHEN {condition} THEN {reason}" for condition, reason in cases) + " END"
 
 

@@ -250,19 +250,22 @@ def _cleaned(contract: Contract, zone: str, buckets: int) -> str:
 
 def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Sequence[Part]) -> None:
     """`ingest.files` with these, and `ingest.numbered`: `ingest.raw` with file_no, row, and what sifting found."""
-    files = [(p.place, p.number, p.file.landed_on, p.file.path, p.file.label) for p in parts]
+    files = [(p.place, p.number, p.file.landed_on, p.file.path, p.file.label, p.received.control) for p in parts]
     faults = [(p.place, *fault) for p in parts for fault in p.received.faults]
     kinds: dict[str, pl.DataType | type[pl.DataType]]
     kinds = {"place": pl.Int64, "row": pl.Int64, "fault": pl.String, "line": pl.String}
     connection.register("sifted", pl.DataFrame(faults, schema=kinds, orient="row"))
     kinds = {"place": pl.Int64, "file_no": pl.Int32, "landed_on": pl.Datetime("us", "UTC")}
     connection.register(
-        "batch", pl.DataFrame(files, schema={**kinds, "path": pl.String, "label": pl.String}, orient="row")
+        "batch",
+        pl.DataFrame(
+            files, schema={**kinds, "path": pl.String, "label": pl.String, "control": pl.Boolean}, orient="row"
+        ),
     )
     connection.execute("INSERT INTO ingest.files SELECT file_no, landed_on, path, label FROM batch")
     # Rows keep the order of their file: where its first one lies tells the number of each.
     connection.execute(
-        "CREATE OR REPLACE TABLE ingest.parts AS SELECT place, file_no, landed_on, path AS landed_file, first "
+        "CREATE OR REPLACE TABLE ingest.parts AS SELECT place, file_no, landed_on, path AS landed_file, control, first "
         "FROM batch JOIN (SELECT place, min(rowid) AS first FROM ingest.raw GROUP BY place) USING (place)"
     )
     connection.execute(
@@ -274,8 +277,8 @@ def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Se
     columns = ", ".join(f'"{c.name}"' for c in contract.columns)
     connection.execute(
         "CREATE OR REPLACE VIEW ingest.numbered AS SELECT file_no, raw.rowid - first + 1 AS row, landed_on, "
-        f"landed_file, coalesce(faults.fault, raw.fault) AS fault, coalesce(faults.line, raw.line) AS line, {columns} "
-        "FROM ingest.raw JOIN ingest.parts USING (place) LEFT JOIN ingest.faults ON faults.id = raw.rowid"
+        "landed_file, control, coalesce(faults.fault, raw.fault) AS fault, coalesce(faults.line, raw.line) AS line, "
+        f"{columns} FROM ingest.raw JOIN ingest.parts USING (place) LEFT JOIN ingest.faults ON faults.id = raw.rowid"
     )
 
 

@@ -17,7 +17,7 @@ import fsspec
 
 from tasks import landing, needles
 from tasks.landing import Claim, LandedFile
-from tasks.records import BLOCK_BYTES, RejectedError, as_text, blank, read_header, sift, whole_lines
+from tasks.records import BLOCK_BYTES, RejectedError, as_text, blank, has_control, read_header, sift, whole_lines
 from tasks.settings import LandingSettings
 
 FORMATS = {".csv": "csv", ".csv.gz": "csv", ".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".parquet": "parquet"}
@@ -36,6 +36,8 @@ class Received:
     header: list[str] = field(default_factory=list)
     faults: list[tuple[int, str, str]] = field(default_factory=list)
     """(record from 1, reason, the line as delivered) for lines that cannot be parsed; blanked in the copy."""
+    control: bool = True
+    """Whether control characters may be in the values."""
 
 
 def receive(file: LandedFile, scratch: Path, settings: LandingSettings) -> Received:
@@ -131,7 +133,7 @@ def _open_parquet(raw: Path, digest: str, size: int, settings: LandingSettings) 
 
 def _open_text(raw: Path, kind: str, packed: bool, claim: Claim, settings: LandingSettings) -> Received:
     copy = raw.with_suffix(f".{kind}")
-    received = Received(kind, copy, "", 0, 0)
+    received = Received(kind, copy, "", 0, 0, control=False)
     with raw.open("rb") as source, copy.open("wb") as target:
         blocks = whole_lines(
             _unpack(source, raw.stat().st_size, settings) if packed else _plain(source), settings.max_line_bytes
@@ -142,6 +144,7 @@ def _open_text(raw: Path, kind: str, packed: bool, claim: Claim, settings: Landi
             first = received.rows + 1
             lines, faults = sift(block, kind, len(received.header), first, settings.max_line_bytes)
             received.rows += lines.count(b"\n")
+            received.control = received.control or has_control(lines, kind)
             confirmed = ended or claim.rows == received.rows
             if not confirmed:
                 # The transfer may have stopped inside this record, which would still parse, as a shorter number.

@@ -10,6 +10,8 @@ import numpy as np
 
 BLOCK_BYTES = 1 << 24
 NEWLINE, COMMA, QUOTE, NUL, RETURN = (ord(c) for c in '\n,"\0\r')
+FIRST_VISIBLE, DELETE = ord(" "), b"\x7f"
+CONTROL_IN_JSON = (b"\\b", b"\\f", b"\\n", b"\\r", b"\\t", b"\\u00")
 SEPARATOR = 1
 """Never part of a valid JSON line, so that an engine told to split at it reads whole lines."""
 
@@ -146,6 +148,14 @@ def _undecodable(block: bytes, starts: Counts, ends: Counts) -> Iterator[int]:
                 block[start:end].decode("utf-8")
             except UnicodeDecodeError:
                 yield line
+
+
+def has_control(lines: bytes, kind: str) -> bool:
+    """Whether control characters may be in the values of these lines, as they are or, in JSON, in other words."""
+    octets = np.frombuffer(lines, dtype=np.uint8)
+    if np.count_nonzero(octets < FIRST_VISIBLE) > lines.count(b"\n") or DELETE in lines:
+        return True
+    return kind == "jsonl" and b"\\" in lines and any(word in lines for word in CONTROL_IN_JSON)
 
 
 def blank(kind: str, columns: int) -> bytes:

@@ -126,6 +126,38 @@ def test_json_values_are_taken_as_written_or_not_at_all(place: Place) -> None:
     assert place.history(columns="event_id") == [("9007199254740993",), ("12345678901234567890123",), ("d",)]
 
 
+HIDDEN = [
+    (kind, number)
+    for kind in ("csv", "json", "escaped json", "parquet")
+    for number in (1, 8, 9, 10, 12, 27, 31, 127, 0x85, 0xAD, 0x200B)
+    if (kind, number) != ("csv", 10)  # there a line ends
+]
+
+
+@pytest.mark.parametrize(("kind", "number"), HIDDEN)
+def test_one_hidden_character_in_an_id_is_seen_in_a_file_that_has_no_other(
+    place: Place, kind: str, number: int
+) -> None:
+    # given
+    row = BASE | {"item_id": f"i{chr(number)}1"}
+    buffer = io.BytesIO()
+    pl.DataFrame([row]).write_parquet(buffer)
+    plain, escaped = (json.dumps(row, ensure_ascii=ascii_only) for ascii_only in (False, True))
+    name, content = {
+        "csv": ("a.csv", (",".join(row) + "\n" + ",".join(row.values()) + "\n").encode()),
+        "json": ("a.jsonl", plain.encode() + b"\n"),
+        "escaped json": ("a.jsonl", escaped.encode() + b"\n"),
+        "parquet": ("a.parquet", buffer.getvalue()),
+    }[kind]
+    place.land(f"events/2011-10-01/{name}", content)
+
+    # when
+    place.ingest()
+
+    # then
+    assert place.quarantine(columns="reason") == [("item_id_invisible_character",)]
+
+
 def test_parquet_numbers_and_nul_are_as_strict_as_text(place: Place) -> None:
     frame = pl.DataFrame({
         "event_id": [2**53 + 1, 2, 3, 4], "event_type": ["view"] * 4, "occurred_at": ["2011-09-25"] * 4,
