@@ -15,7 +15,7 @@ import duckdb
 import polars as pl
 
 from tasks import cleaning, owners
-from tasks.contracts import Contract, quote
+from tasks.contracts import Column, Contract, quote
 from tasks.landing import LandedFile
 from tasks.receipt import Received
 from tasks.records import SEPARATOR, RejectedError
@@ -168,10 +168,11 @@ def _jsonl(connection: duckdb.DuckDBPyConnection, contract: Contract, received: 
         f"columns = {{'line': 'VARCHAR'}}, header = false, auto_detect = false, delim = '{chr(SEPARATOR)}', "
         f"quote = '', escape = '', new_line = '\\n', max_line_size = {2 * MAX_LINE_BYTES})"
     )
-    # CASE, because only that keeps the second question from being asked of a line that fails the first.
+    # CASE, because only that keeps the second question from being asked of a line that fails the first. Nearly every
+    # line starts as an object does: then it is one if it is anything.
     objects = (
-        "SELECT CASE WHEN CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END THEN line END AS object, "
-        f"line FROM ({lines})"
+        "SELECT CASE WHEN CASE WHEN starts_with(line, '{') THEN json_valid(line) "
+        f"WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END THEN line END AS object, line FROM ({lines})"
     )
     keys = connection.execute(
         "SELECT DISTINCT unnest(keys) AS key FROM (SELECT DISTINCT json_keys(object) AS keys "
@@ -179,23 +180,29 @@ def _jsonl(connection: duckdb.DuckDBPyConnection, contract: Contract, received: 
     )
     names = [key for (key,) in keys.fetchall()]
     known = [c for c in contract.columns if c.name in names]
-    fields = (
-        f"json_extract_string(object, [{', '.join(quote('/' + c.name) for c in known)}])" if known else "[]::VARCHAR[]"
-    )
-    # A number with a fraction or an exponent has been through a float: as an id it may have lost digits.
+    fields = f"json_extract_string(object, [{_paths(known)}])" if known else "[]::VARCHAR[]"
+    opaque = [c for c in known if c.opaque]
+    # A number with a fraction or an exponent has been through a float: as an id it may have lost digits. All are looked
+    # at together, because each look reads the line anew.
     floats = "".join(
-        f"WHEN json_type(object, {quote('/' + c.name)}) = 'DOUBLE' AND NOT "
+        f"WHEN list_contains(kinds, 'DOUBLE') AND json_type(object, {quote('/' + c.name)}) = 'DOUBLE' AND NOT "
         f"regexp_full_match(json_extract_string(object, {quote('/' + c.name)}), '-?\\d+') THEN '{c.name}_is_a_float' "
-        for c in known
-        if c.opaque
+        for c in opaque
     )
+    kinds = f"json_type(object, [{_paths(opaque)}])" if opaque else "NULL"
     return (
         f"SELECT CASE WHEN object IS NULL THEN 'not_an_object' {floats}"
         f"WHEN contains(line, '\\u0000') AND contains(array_to_string({fields}, ''), chr(0)) THEN 'nul_character' END "
-        f"AS fault, CASE WHEN object IS NULL THEN line END AS line, {fields} AS fields FROM ({objects})",
+        f"AS fault, CASE WHEN object IS NULL THEN line END AS line, {fields} AS fields "
+        f"FROM (SELECT *, {kinds} AS kinds FROM ({objects}))",
         {c.name: f"fields[{i}]" for i, c in enumerate(known, start=1)},
         names,
     )
+
+
+def _paths(columns: Sequence[Column]) -> str:
+    """SQL for where an object has them."""
+    return ", ".join(quote("/" + column.name) for column in columns)
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, contract: Contract, received: Received) -> Relation:
