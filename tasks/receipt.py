@@ -17,7 +17,7 @@ import fsspec
 
 from tasks import landing, needles
 from tasks.landing import Claim, LandedFile
-from tasks.records import BLOCK_BYTES, RejectedError, as_text, blank, has_control, read_header, sift, whole_lines
+from tasks.records import BLOCK_BYTES, RejectedError, as_text, blank, count, has_control, read_header, sift, whole_lines
 from tasks.settings import LandingSettings
 
 FORMATS = {".csv": "csv", ".csv.gz": "csv", ".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".parquet": "parquet"}
@@ -143,7 +143,7 @@ def _open_text(raw: Path, kind: str, packed: bool, claim: Claim, settings: Landi
         for block, ended in blocks:
             first = received.rows + 1
             lines, faults = sift(block, kind, len(received.header), first, settings.max_line_bytes)
-            received.rows += lines.count(b"\n")
+            received.rows += count(lines)
             received.control = received.control or has_control(lines, kind)
             confirmed = ended or claim.rows == received.rows
             if not confirmed:

@@ -39,7 +39,9 @@ def whole_lines(blocks: Iterator[bytes], max_line_bytes: int) -> Iterator[tuple[
         if len(rest) > max(BLOCK_BYTES, max_line_bytes):
             raise RejectedError("line_too_long")
         if end:
-            yield whole[:end].replace(b"\r\n", b"\n"), True
+            lines = whole[:end]
+            # To look for one character is ten times as quick as for two.
+            yield lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines, True
     if rest:
         yield rest + b"\n", False
 
@@ -73,8 +75,10 @@ def sift(
     ends = np.flatnonzero(octets == NEWLINE)
     starts = np.concatenate(([0], ends[:-1] + 1))
 
-    def per_line(octet: int) -> Counts:
-        return _per_line(np.flatnonzero(octets == octet), starts, ends)
+    def holding(octet: int) -> Flags:
+        if octet not in block:
+            return np.zeros(len(ends), dtype=bool)
+        return _per_line(np.flatnonzero(octets == octet), starts, ends) > 0
 
     reasons: dict[int, str] = {}
 
@@ -88,10 +92,10 @@ def sift(
         mark(misquoted, "quotes_misplaced")
         mark(odd, "quoted_newline")
     else:
-        mark(per_line(SEPARATOR) > 0, "control_character")
-    mark(per_line(RETURN) > 0, "carriage_return")
+        mark(holding(SEPARATOR), "control_character")
+    mark(holding(RETURN), "carriage_return")
     mark(ends == starts, "blank_line")
-    mark(per_line(NUL) > 0, "nul_character")
+    mark(holding(NUL), "nul_character")
     mark(ends - starts > max_line_bytes, "line_too_long")
     for line in _undecodable(block, starts, ends):
         reasons[line] = "encoding_not_utf8"
@@ -134,12 +138,21 @@ def _quoted(octets: Octets, starts: Counts, ends: Counts) -> tuple[Counts, Flags
 
 
 def _per_line(places: Counts, starts: Counts, ends: Counts) -> Counts:
+    """How many of the places lie in each line."""
+    each, left = divmod(len(places), len(ends))
+    if each and not left:
+        # Mostly every line has as many: then its first and its last say so.
+        grid = places.reshape(len(ends), each)
+        if (grid[:, 0] >= starts).all() and (grid[:, -1] < ends).all():
+            return np.full(len(ends), each)
     if not len(places):
         return np.zeros(len(ends), dtype=np.int64)
     return np.searchsorted(places, ends) - np.searchsorted(places, starts)
 
 
 def _undecodable(block: bytes, starts: Counts, ends: Counts) -> Iterator[int]:
+    if block.isascii():
+        return
     try:
         block.decode("utf-8")
     except UnicodeDecodeError:
@@ -150,10 +163,15 @@ def _undecodable(block: bytes, starts: Counts, ends: Counts) -> Iterator[int]:
                 yield line
 
 
+def count(lines: bytes) -> int:
+    """How many lines these are."""
+    return int(np.count_nonzero(np.frombuffer(lines, dtype=np.uint8) == NEWLINE))
+
+
 def has_control(lines: bytes, kind: str) -> bool:
     """Whether control characters may be in the values of these lines, as they are or, in JSON, in other words."""
     octets = np.frombuffer(lines, dtype=np.uint8)
-    if np.count_nonzero(octets < FIRST_VISIBLE) > lines.count(b"\n") or DELETE in lines:
+    if np.count_nonzero(octets < FIRST_VISIBLE) > count(lines) or DELETE in lines:
         return True
     return kind == "jsonl" and b"\\" in lines and any(word in lines for word in CONTROL_IN_JSON)
 
