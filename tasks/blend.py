@@ -79,9 +79,15 @@ class Lesson:
     """Per person, how many allowed items happened, candidates or not."""
 
     @cached_property
+    def telling(self) -> tuple[Ints, Candidates]:
+        """People of whom anything happened among the candidates, and these: no weights help the others."""
+        people: Flags = np.any(self.happened, axis=1)
+        return np.flatnonzero(people), self.candidates.take(people)
+
+    @cached_property
     def successes(self) -> tuple[Ints, Ints]:
-        """Person and candidate of everything that happened."""
-        people, own = np.nonzero(self.happened)
+        """Of everything that happened, the place among those people, and the candidate."""
+        people, own = np.nonzero(self.happened[self.telling[0]])
         return people, own
 
 
@@ -204,7 +210,8 @@ def worth(lessons: Sequence[Lesson], weights: NDArray[np.float64]) -> float:
 
 
 def _ndcg(lesson: Lesson, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    mixed = mix(lesson.candidates.scores, weights, lesson.candidates.valid)
+    telling, known = lesson.telling
+    mixed = mix(known.scores, weights, known.valid)
     # Successes are few: who stands before each is counted sooner than everybody is ordered.
     people, own = lesson.successes
     theirs, value = mixed[people], mixed[people, own, None]
@@ -213,7 +220,9 @@ def _ndcg(lesson: Lesson, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     listed = (ahead < LEARNED_K) & (value[:, 0] > 0)
     hits = np.zeros((len(mixed), LEARNED_K), dtype=bool)
     hits[people[listed], ahead[listed]] = True
-    return ndcg(hits, lesson.truths, LEARNED_K)
+    gains = np.zeros(len(lesson.truths))
+    gains[telling] = ndcg(hits, lesson.truths[telling], LEARNED_K)
+    return gains
 
 
 def ndcg(hits: Flags, truths: Ints, k: int) -> NDArray[np.float64]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
+import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -125,24 +127,39 @@ def truth(con: duckdb.DuckDBPyConnection, run: Run, history: Interactions, start
 
     Reads `staging.events` of the catalogue in use. Anything that a model could not have brought is no truth.
     """
+    con.register("known_people", _numbered(history.people))
+    con.register("known_items", _numbered(history.catalogue.ids))
+    try:
+        return Truth({signal: _happened(con, run, history.shape, signal, start, end) for signal in SIGNALS})
+    finally:
+        con.unregister("known_people")
+        con.unregister("known_items")
+
+
+def _happened(
+    con: duckdb.DuckDBPyConnection, run: Run, shape: tuple[int, int], signal: str, start: datetime, end: datetime
+) -> sp.csr_array:
+    """Who of `known_people` did it with which of `known_items`."""
     success = run.config.signals.success
-    people = {user: row for row, user in enumerate(history.people)}
-    items = {item: column for column, item in enumerate(history.catalogue.ids)}
-    by_signal = {}
-    for signal in SIGNALS:
-        met = con.execute(
-            """
-            SELECT DISTINCT user_id, item_id FROM staging.events
-            WHERE occurred_at >= $start AND occurred_at < $end AND user_id IS NOT NULL AND item_id IS NOT NULL
-              AND (list_contains($types, event_type) OR ($rated AND event_type = 'rate' AND value >= $rating))
-            """,
-            {"start": start, "end": end, "types": list(getattr(success, signal)),
-             "rated": signal == "helpful", "rating": success.helpful_rating},
-        ).fetchall()  # fmt: skip
-        cells = sorted((people[u], items[i]) for u, i in met if u in people and i in items)
-        rows, columns = np.array(cells, dtype=np.int64).reshape(-1, 2).T
-        by_signal[signal] = sp.csr_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=history.shape)
-    return Truth(by_signal)
+    cells = con.execute(
+        """
+        SELECT DISTINCT p.place AS row, i.place AS col
+        FROM staging.events AS e
+        JOIN known_people AS p ON p.id = e.user_id JOIN known_items AS i ON i.id = e.item_id
+        WHERE e.occurred_at >= $start AND e.occurred_at < $end
+          AND (list_contains($types, event_type) OR ($rated AND event_type = 'rate' AND value >= $rating))
+        ORDER BY ALL
+        """,
+        {"start": start, "end": end, "types": list(getattr(success, signal)),
+         "rated": signal == "helpful", "rating": success.helpful_rating},
+    ).fetchnumpy()  # fmt: skip
+    places = np.asarray(cells["row"], dtype=np.int64), np.asarray(cells["col"], dtype=np.int64)
+    return sp.csr_array((np.ones(len(places[0]), dtype=bool), places), shape=shape)
+
+
+def _numbered(ids: Sequence[str]) -> Any:
+    """Ids and their places, as DuckDB reads them."""
+    return pl.DataFrame({"id": ids}, schema={"id": pl.String}).with_row_index("place").to_arrow()
 
 
 def measured_people(history: Interactions, happened: Truth, most: int, seed: int) -> Ints:

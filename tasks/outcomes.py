@@ -69,8 +69,7 @@ def own_lists_share(con: duckdb.DuckDBPyConnection, cut: datetime, window_days: 
             WHERE e.item_id IS NOT NULL AND e.occurred_at < $cut
         ),
         led AS (
-            SELECT DISTINCT e.user_id, e.event_id
-            FROM learned AS e INNER JOIN staging.impressions AS i
+            FROM learned AS e SEMI JOIN staging.impressions AS i
                 ON i.user_id = e.user_id AND i.item_id = e.item_id
                 AND e.occurred_at >= i.shown_at AND e.occurred_at < i.shown_at + to_days($days::INTEGER)
         )

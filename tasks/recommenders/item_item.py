@@ -92,6 +92,8 @@ class ItemItem:
 
 def recent(history: Interactions, most: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which cells are among the `most` youngest of their person; equally young ones by position."""
+    if np.diff(history.indptr).max(initial=0) <= most:
+        return np.ones(len(history.columns), dtype=bool)
     owners = history.owners()
     order = np.lexsort((history.columns, history.last_age, owners))
     place: Ints = np.empty(len(order), dtype=np.int64)
@@ -105,15 +107,16 @@ def _co_counts(y: sp.csr_array, x: sp.csr_array, min_people: int) -> Iterator[tu
     voiced, met = y.T.tocsr(), ones.T.tocsr()
     for start in range(0, x.shape[1], ROWS_AT_ONCE):
         together = voiced[start : start + ROWS_AT_ONCE] @ x
-        together.sort_indices()
         rows = start + np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
         kept = rows != together.indices
         if min_people > 1:
             people = met[start : start + ROWS_AT_ONCE] @ ones
-            people.sort_indices()
-            # Both products have the same cells: every factor is positive.
+            # Both products have the same cells in the same order: every factor is positive.
             kept &= people.data >= min_people
-        yield start, _only(together, kept)
+        # Few pairs are left to be put in order.
+        shared = _only(together, kept)
+        shared.sort_indices()
+        yield start, shared
 
 
 def _nearest(similarity: sp.csr_array, most: int) -> sp.csr_array:
