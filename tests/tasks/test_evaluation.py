@@ -218,7 +218,6 @@ def test_what_happens_later_changes_nothing_that_an_earlier_window_says() -> Non
             "item_id": [f"i{n % 3:03}" for n in range(300)],
             "event_type": ["purchase"] * 300,
             "occurred_at": [CUT + timedelta(days=1 + n % 30) for n in range(300)],
-            "landed_on": [CUT + timedelta(days=2 + n % 30) for n in range(300)],
         }
     )
     longer.con.register("later", later.to_arrow())
