@@ -48,16 +48,14 @@ class Part:
     received: Received
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str, buckets: int) -> None:
+def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """Empty `ingest.clean`, `ingest.quarantined` and `ingest.files` for one table."""
+    columns = ", ".join(f'"{c.name}" {c.type}' for c in contract.columns)
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.files "
-        "(file_no INTEGER, landed_on TIMESTAMPTZ, landed_file VARCHAR, landing VARCHAR)"
-    )
-    _load(connection, contract, {})
-    _number(connection, contract, [])
-    connection.execute(f"CREATE OR REPLACE TABLE ingest.clean AS {_cleaned(contract, zone, buckets)} LIMIT 0")
-    connection.execute(
+        "(file_no INTEGER, landed_on TIMESTAMPTZ, landed_file VARCHAR, landing VARCHAR); "
+        "CREATE OR REPLACE TABLE ingest.clean (file_no INTEGER, row BIGINT, landed_on TIMESTAMPTZ, "
+        f"landed_file VARCHAR, {columns}, verdict VARCHAR, changes BIGINT, bucket INTEGER, landed_row BIGINT); "
         "CREATE OR REPLACE TABLE ingest.quarantined "
         "(file_no INTEGER, row BIGINT, reason VARCHAR, subject VARCHAR, record VARCHAR)"
     )
