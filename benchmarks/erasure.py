@@ -24,7 +24,7 @@ from flows.erase import erase
 from flows.nightly import night
 from flows.retrain import retraining
 from flows.steps import plainly
-from tasks import contracts, lake, sample, tombstones
+from tasks import contracts, sample, shards, tombstones
 from tasks.settings import Run, open_run
 
 ITEMS_PER_EVENT = 1 / 500
@@ -35,8 +35,8 @@ PEOPLE = (1, 100)
 
 def stored(run: Run) -> dict[str, int]:
     """File of history → bytes."""
-    files = [(c.name, f) for c in contracts.all_of("landing") for f in lake.read_manifest(run.lake, c.name).files]
-    return {str(lake.path_of(run.lake, table, f)): f.bytes for table, f in files if f.store == "history"}
+    files = [(c.name, f) for c in contracts.all_of("landing") for f in shards.read_manifest(run.lake, c.name).files]
+    return {str(shards.path_of(run.lake, table, f)): f.bytes for table, f in files if f.store == "history"}
 
 
 def ordinary_people(run: Run, count: int) -> list[str]:

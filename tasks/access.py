@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from tasks import contracts, erasure, history, ingest, lake, limits, serving, shelf, sql, suppression, tombstones
+from tasks import contracts, erasure, history, ingest, limits, serving, shards, shelf, sql, suppression, tombstones
 from tasks.contracts import Contract
 from tasks.erasure import FOREVER
 from tasks.graves import Tombstones
@@ -114,14 +114,14 @@ def _settings(con: duckdb.DuckDBPyConnection, run: Run, answer: Answer) -> None:
 
 def _held(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, theirs: Tombstones, answer: Answer) -> None:
     """Their rows of one table's history and quarantine; an anonymous row of a visit in which they signed in is one."""
-    lake.open_table(con, run.lake, contract, FOREVER)
+    shards.open_table(con, run.lake, contract, FOREVER)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE held AS SELECT *, 'history' AS file_no, row_number() OVER () AS row "
         f"FROM history.{contract.name}"
     )
-    manifest = lake.read_manifest(run.lake, contract.name)
-    paths = lake.verify(run.lake, contract.name, [f for f in manifest.files if f.store == "quarantine"])
-    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in lake.QUARANTINE_COLUMNS.items())
+    manifest = shards.read_manifest(run.lake, contract.name)
+    paths = shards.verify(run.lake, contract.name, [f for f in manifest.files if f.store == "quarantine"])
+    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in shards.QUARANTINE_COLUMNS.items())
     stored = "read_parquet($paths, hive_partitioning = false)" if paths else f"(SELECT {columns} LIMIT 0)"
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE refused AS SELECT *, 'quarantine' AS file_no, row_number() OVER () AS row "
@@ -141,7 +141,7 @@ def _held(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, theirs: 
 def _published(con: duckdb.DuckDBPyConnection, run: Run, answer: Answer) -> None:
     """Their rows of every publication that is kept, with what a reason means and what an item is called."""
     answer.served = shelf.current(run.lake)
-    lake.open_table(con, run.lake, contracts.load("landing", "items"), FOREVER)
+    shards.open_table(con, run.lake, contracts.load("landing", "items"), FOREVER)
     titles = dict(
         con.execute(
             "SELECT item_id, last(title ORDER BY landed_on, landed_file, landed_row) FROM history.items "

@@ -10,8 +10,8 @@ from typing import Any
 
 from tasks import publication, registry, serving, shelf
 from tasks.errors import TailorbirdError
-from tasks.lake import read_manifest, verify
 from tasks.settings import Config
+from tasks.shards import read_manifest, verify
 
 PACKAGES = ("prefect", "duckdb", "polars", "implicit", "scikit-learn", "great-expectations")
 

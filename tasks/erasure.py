@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from tasks import contracts, ingest, lake, landing, receipt, subtraction, suppression, withdrawal
+from tasks import contracts, ingest, landing, receipt, shards, subtraction, suppression, withdrawal
 from tasks.errors import BlockedError
 from tasks.graves import Tombstones
 from tasks.hiding import Counts
@@ -82,7 +82,7 @@ def linked(
 ) -> dict[str, set[str]]:
     """Id → all ids of the same person, as far as history links them, or a landed file; for `names` see `landed`."""
     contract = contracts.load("landing", "identities")
-    lake.open_table(con, run.lake, contract, FOREVER)
+    shards.open_table(con, run.lake, contract, FOREVER)
     pairs = con.execute("SELECT user_id, linked_user_id FROM history.identities").fetchall()
     if _read(con, run, room, contract.name, names)[0]:
         pairs += con.execute("SELECT user_id, linked_user_id FROM ingest.clean").fetchall()
@@ -97,7 +97,7 @@ def stored(con: duckdb.DuckDBPyConnection, run: Run, erased: Tombstones) -> Surv
     """Look for erased people in history and quarantine. `con` has the catalogue `ingest`."""
     found = Survey()
     for contract in contracts.all_of("landing"):
-        manifest = lake.read_manifest(run.lake, contract.name)
+        manifest = shards.read_manifest(run.lake, contract.name)
         if contract.subject and suppression.remains(con, run, contract, manifest, erased):
             found.note(con, f"lake/{contract.name}")
     return found
@@ -127,7 +127,7 @@ def landed(
         suppression.find(con, contract, erased, "ingest.clean", "ingest.quarantined")
         found.note(con, f"landing/{contract.name}")
         paths = [(file.path, digest) for file, digest in read]
-        manifest = lake.read_manifest(run.lake, contract.name)
+        manifest = shards.read_manifest(run.lake, contract.name)
         found.losses[contract.name], came_back = subtraction.account(con, run, contract, manifest, paths)
         found.files |= {file.path: file for file, _ in read}
         if came_back:
@@ -138,14 +138,14 @@ def landed(
 def late(run: Run) -> bool:
     """Whether landed files that are ours to change hold lines that the door did not let in."""
     tables = contracts.names("landing") if run.config.landing.erase == "rewrite" else ()
-    return any(entry["suppressed"] for table in tables for entry in lake.read_manifest(run.lake, table).ledger)
+    return any(entry["suppressed"] for table in tables for entry in shards.read_manifest(run.lake, table).ledger)
 
 
 def traces(con: duckdb.DuckDBPyConnection, run: Run, erased: Tombstones) -> int:
     """Rows of erased people in history and quarantine, by the door's own rule, whatever was applied before."""
     left = 0
     for contract in contracts.all_of("landing"):
-        manifest = replace(lake.read_manifest(run.lake, contract.name), epoch=0)
+        manifest = replace(shards.read_manifest(run.lake, contract.name), epoch=0)
         left += suppression.remains(con, run, contract, manifest, erased)
     return left
 
@@ -153,7 +153,7 @@ def traces(con: duckdb.DuckDBPyConnection, run: Run, erased: Tombstones) -> int:
 def lives(con: duckdb.DuckDBPyConnection, run: Run, ids: Collection[str]) -> bool:
     """Whether any of `ids` has rows in history, of another life."""
     for contract in contracts.all_of("landing"):
-        manifest = suppression.nearby(con, run, contract, lake.read_manifest(run.lake, contract.name), ids)
+        manifest = suppression.nearby(con, run, contract, shards.read_manifest(run.lake, contract.name), ids)
         rows = suppression.stored(run.lake, contract, manifest, "history")
         named = " OR ".join(f'list_contains($ids, "{column}")' for column in suppression.people_columns(contract))
         if rows and named and con.execute(f"SELECT 1 FROM {rows} WHERE {named} LIMIT 1", {"ids": list(ids)}).fetchone():
@@ -189,12 +189,12 @@ def subtract(
     """
     done = []
     for contract in contracts.all_of("landing"):
-        manifest = lake.read_manifest(run.lake, contract.name)
+        manifest = shards.read_manifest(run.lake, contract.name)
         if not contract.subject or contract.name in found.anew or manifest.contract != ingest.law(contract, run):
             continue
         fresh = subtraction.subtract(con, run, contract, manifest, erased, found.losses.get(contract.name, {}), landed)
         if fresh is not None:
-            lake.commit_manifest(run.lake, contract.name, fresh)
+            shards.commit_manifest(run.lake, contract.name, fresh)
             done.append(contract.name)
     return done
 
@@ -217,7 +217,7 @@ def _read(
     contract = contracts.load("landing", table)
     files: Sequence[LandedFile] = landing.find(run.landing, table, ZoneInfo(run.config.run.timezone), FOREVER).files
     if names is not None:
-        ledger = lake.read_manifest(run.lake, table).ledger
+        ledger = shards.read_manifest(run.lake, table).ledger
         taken = {e["file"] for e in ledger if e["status"] == "accepted" and not e["suppressed"]}
         files = [f for f in files if f.path not in taken or receipt.mentions(f, names, run.config.landing)]
     if not files:

@@ -27,6 +27,7 @@ from tasks import (
     parse,
     periods,
     retention,
+    shards,
     subtraction,
     suppression,
     tombstones,
@@ -77,8 +78,8 @@ def ingest(connection: duckdb.DuckDBPyConnection, run: Run, room: Path) -> Inges
     report = Ingested()
     with workspace(connection):
         for contract in contracts.all_of("landing"):
-            manifest = lake.read_manifest(run.lake, contract.name)
-            lake.sweep_table(run.lake, contract.name, manifest)
+            manifest = shards.read_manifest(run.lake, contract.name)
+            shards.sweep_table(run.lake, contract.name, manifest)
             _ingest_table(connection, run, room, contract, manifest, erased, report)
     report.ignored_folders += landing.unknown_tables(run.landing, contracts.names("landing"))
     report.ignored_folders = list(dict.fromkeys(report.ignored_folders))
@@ -105,7 +106,7 @@ def open_history(connection: duckdb.DuckDBPyConnection, run: Run) -> dict[str, i
 
     Returns rows per table.
     """
-    rows = {c.name: lake.open_table(connection, run.lake, c, run.as_of) for c in contracts.all_of("landing")}
+    rows = {c.name: shards.open_table(connection, run.lake, c, run.as_of) for c in contracts.all_of("landing")}
     gone = retention.forget(connection, run)
     return {table: count - gone.get(table, 0) for table, count in rows.items()}
 
@@ -115,7 +116,7 @@ def _ingest_table(
     run: Run,
     room: Path,
     contract: Contract,
-    manifest: lake.Manifest,
+    manifest: shards.Manifest,
     erased: Tombstones | None,
     report: Ingested,
 ) -> None:
@@ -132,7 +133,7 @@ def _ingest_table(
         # Landed files are gone, as when an old lake is restored: of these people goes what is stored, as it is.
         forgotten = subtraction.subtract(connection, run, contract, manifest, erased, {}, {})
     if forgotten:
-        lake.commit_manifest(run.lake, contract.name, forgotten)
+        shards.commit_manifest(run.lake, contract.name, forgotten)
         stood, manifest, why = forgotten, forgotten, None
     new = [f for f in found.files if f.path not in taken]
     reading, rejected = _Reading(contract), list[Entry]()
@@ -150,7 +151,7 @@ def _ingest_table(
                 f"{contract.name}: history must be rebuilt ({why}), but {len(gone)} landed files are gone, the first "
                 f"is {gone[0]}; bring them back, or land the data under a later date"
             )
-        manifest = lake.Manifest()
+        manifest = shards.Manifest()
         reading, rejected = read(connection, run, room, contract, found.files)
     rejected += [ledger.entry(f, "", 0, 0, "missing") for f in found.missing]
     accepted = [e for e in manifest.ledger if e["status"] == "accepted"] + reading.entries
@@ -170,9 +171,9 @@ def _ingest_table(
     unseen = [e for e in manifest.ledger if e["status"] == "rejected" and ledger.order_of(e, zone)[0] > run.as_of]
     kept = tuple(sorted(accepted + rejected + unseen, key=lambda e: (*ledger.order_of(e, zone), e["status"])))
     files = periods.compact(connection, run, contract, [*manifest.files, *stored], latest)
-    fresh = lake.Manifest(now, tuple(files), kept, erased.epoch if erased else 0)
+    fresh = shards.Manifest(now, tuple(files), kept, erased.epoch if erased else 0)
     if fresh != manifest:
-        lake.commit_manifest(run.lake, contract.name, fresh)
+        shards.commit_manifest(run.lake, contract.name, fresh)
     ledger.add_up(report, reading.entries, rejected)
 
 
@@ -187,7 +188,7 @@ def law(contract: Contract, run: Run) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _reason_to_redo(now: str, manifest: lake.Manifest, found: Landed, taken: dict[str, Entry]) -> str | None:
+def _reason_to_redo(now: str, manifest: shards.Manifest, found: Landed, taken: dict[str, Entry]) -> str | None:
     """Why history no longer is what these landing files say, if so."""
     if not taken:
         return None
@@ -203,7 +204,7 @@ def _erased_since(
     connection: duckdb.DuckDBPyConnection,
     run: Run,
     contract: Contract,
-    manifest: lake.Manifest,
+    manifest: shards.Manifest,
     erased: Tombstones | None,
 ) -> str | None:
     """Why history has to be rebuilt without people who were erased since it was written, if so.

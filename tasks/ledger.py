@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import polars as pl
 
-from tasks import cleaning, contracts, lake, landing
+from tasks import cleaning, contracts, landing, shards
 from tasks.contracts import Contract
 from tasks.errors import BlockedError
 from tasks.landing import LandedFile
@@ -140,7 +140,7 @@ def visible_entries(run: Run) -> list[Entry]:
     entries = [
         entry
         for contract in contracts.all_of("landing")
-        for entry in lake.read_manifest(run.lake, contract.name).ledger
+        for entry in shards.read_manifest(run.lake, contract.name).ledger
         if landing.visible(entry["landing"], zone, run.as_of)
     ]
     return sorted(entries, key=lambda e: (e["table"], e["landing"], e["file"]))
@@ -154,7 +154,7 @@ def outstanding(connection: duckdb.DuckDBPyConnection, run: Run, entries: list[E
     mended = Counter[str]()
     for contract in contracts.all_of("landing"):
         refused = {e["file"] for e in entries if e["table"] == contract.name and e["quarantined"]}
-        files = [f for f in lake.read_manifest(run.lake, contract.name).files if f.store == "quarantine"]
+        files = [f for f in shards.read_manifest(run.lake, contract.name).files if f.store == "quarantine"]
         if not refused or not files:
             continue
         same_key = " AND ".join(f"kept.\"{k}\" IS NOT DISTINCT FROM lost.object->>'{k}'" for k in contract.key)
@@ -164,7 +164,7 @@ def outstanding(connection: duckdb.DuckDBPyConnection, run: Run, entries: list[E
             "WHERE landed_file IN (SELECT unnest($files))) AS lost "
             f"WHERE EXISTS (FROM history.{contract.name} AS kept WHERE kept.landed_on > lost.landed_on AND {same_key}) "
             "GROUP BY landed_file",
-            {"paths": lake.verify(run.lake, contract.name, files), "files": sorted(refused)},
+            {"paths": shards.verify(run.lake, contract.name, files), "files": sorted(refused)},
         ).fetchall()
         mended.update(dict(rows))
     return [{**e, "quarantined": e["quarantined"] - mended[e["file"]]} for e in entries]
@@ -195,7 +195,7 @@ def waiting(run: Run) -> dict[str, int]:
     zone = ZoneInfo(run.config.run.timezone)
     counts = {}
     for contract in contracts.all_of("landing"):
-        taken = {e["file"] for e in lake.read_manifest(run.lake, contract.name).ledger if e["status"] == "accepted"}
+        taken = {e["file"] for e in shards.read_manifest(run.lake, contract.name).ledger if e["status"] == "accepted"}
         found = landing.find(run.landing, contract.name, zone, run.as_of)
         counts[contract.name] = sum(1 for f in found.files if f.path not in taken)
     return counts

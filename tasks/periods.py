@@ -10,10 +10,10 @@ from collections import defaultdict
 
 import duckdb
 
-from tasks import cleaning, lake, owners
+from tasks import cleaning, lake, owners, shards
 from tasks.contracts import Contract, quote
-from tasks.lake import StoredFile
 from tasks.settings import Run
+from tasks.shards import StoredFile
 
 # A file costs milliseconds however few rows it holds; one that grew every night would cost all of its rows every night.
 SPANS = (len("2011-10"), len("2011-11-1"))
@@ -40,8 +40,8 @@ def store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, l
         "FROM ingest.quarantined JOIN ingest.files USING (file_no) ORDER BY bucket, period"
     )
     slices = {name: f"file_no BETWEEN {first} AND {last}" for name, first, last in spans}
-    history = lake.store_rows(connection, run.lake, contract, "history", "ingest.accepted", slices=slices)
-    quarantine = lake.store_rows(connection, run.lake, contract, "quarantine", "ingest.refused")
+    history = shards.store_rows(connection, run.lake, contract, "history", "ingest.accepted", slices=slices)
+    quarantine = shards.store_rows(connection, run.lake, contract, "quarantine", "ingest.refused")
     return history + quarantine
 
 
@@ -61,12 +61,12 @@ def compact(
         source = (
             f"(SELECT *, {bucket} AS bucket, '{period}' AS period FROM read_parquet($paths, hive_partitioning = false))"
         )
-        kept += lake.store_rows(
+        kept += shards.store_rows(
             connection,
             run.lake,
             contract,
             store,
             source,
-            {"paths": lake.verify(run.lake, contract.name, group)},
+            {"paths": shards.verify(run.lake, contract.name, group)},
         )
     return kept

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
-from tasks import contracts, ingest, lake, landing, retention, suppression, withdrawal
+from tasks import contracts, ingest, landing, retention, shards, suppression, withdrawal
 from tasks.contracts import Contract
 from tasks.erasure import FOREVER
 from tasks.errors import BlockedError
@@ -30,11 +30,11 @@ class Outdated:
 def stored(con: duckdb.DuckDBPyConnection, run: Run) -> dict[str, int]:
     """Rows in history and quarantine that have to go as of the run, per place; leaves `history.*` loaded."""
     for contract in contracts.all_of("landing"):
-        lake.open_table(con, run.lake, contract, FOREVER)
+        shards.open_table(con, run.lake, contract, FOREVER)
     found = {}
     for contract, condition in retention.conditions(con, run):
         found[f"history/{contract.name}"] = _count(con, f"history.{contract.name}", condition)
-        manifest = lake.read_manifest(run.lake, contract.name)
+        manifest = shards.read_manifest(run.lake, contract.name)
         if records := suppression.stored(run.lake, contract, manifest, "quarantine"):
             found[f"quarantine/{contract.name}"] = _count(con, records, retention.old_records(run))
     return {place: rows for place, rows in found.items() if rows}
@@ -79,7 +79,7 @@ def drop(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, condition
 
     The ledger goes on saying what was taken in: it counts rows and holds none.
     """
-    manifest = lake.read_manifest(run.lake, contract.name)
+    manifest = shards.read_manifest(run.lake, contract.name)
     kept = []
     for file in manifest.files:
         rows = suppression.relation(run.lake, contract, [file])
@@ -91,9 +91,9 @@ def drop(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, condition
             f"CREATE OR REPLACE TABLE ingest.kept AS SELECT * EXCLUDE (file_no, row), {file.bucket} AS bucket, "
             f"'{file.period}' AS period FROM {rows} WHERE NOT coalesce({old}, false)"
         )
-        kept += lake.store_rows(con, run.lake, contract, file.store, "ingest.kept")
-    fresh = lake.Manifest(manifest.contract, tuple(kept), manifest.ledger, manifest.epoch)
-    lake.commit_manifest(run.lake, contract.name, fresh)
+        kept += shards.store_rows(con, run.lake, contract, file.store, "ingest.kept")
+    fresh = shards.Manifest(manifest.contract, tuple(kept), manifest.ledger, manifest.epoch)
+    shards.commit_manifest(run.lake, contract.name, fresh)
 
 
 def _count(con: duckdb.DuckDBPyConnection, relation: str, condition: str) -> int:

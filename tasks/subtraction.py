@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import duckdb
 import polars as pl
 
-from tasks import cleaning, lake, owners, suppression
+from tasks import cleaning, owners, shards, suppression
 from tasks.contracts import Contract
 from tasks.graves import Tombstones
-from tasks.lake import Manifest, StoredFile
 from tasks.ledger import COUNTED, Entry
 from tasks.settings import Run
+from tasks.shards import Manifest, StoredFile
 
 Landed = Mapping[str, tuple[str, int]]
 """Landed file → sha256 and bytes that it has now."""
@@ -146,7 +146,7 @@ def subtract(
 
 
 def _without(
-    con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: Manifest, store: lake.Store
+    con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: Manifest, store: shards.Store
 ) -> list[StoredFile]:
     """A store's files without the rows of `ingest.suppressed`, its records numbered without what was withdrawn."""
     files = [f for f in manifest.files if f.store == store]
@@ -159,7 +159,7 @@ def _without(
         earlier = "w.landed_file = stored.landed_file AND w.line < stored.landed_row"
         number = f"landed_row - (SELECT count(*) FROM ingest.withdrawn AS w WHERE {earlier})"
     paths = {path for (path,) in con.execute(touched).fetchall()}
-    places = {str(lake.path_of(run.lake, contract.name, f)): f for f in files}
+    places = {str(shards.path_of(run.lake, contract.name, f)): f for f in files}
     doomed = {path: f for path, f in places.items() if path in paths}
     if not doomed:
         return files
@@ -170,17 +170,17 @@ def _without(
         f"FROM {suppression.relation(run.lake, contract, list(doomed.values()))} AS stored JOIN ingest.places "
         "USING (file_no) ANTI JOIN ingest.suppressed USING (file_no, row) ORDER BY bucket, period"
     )
-    written = lake.store_rows(con, run.lake, contract, store, "ingest.kept")
+    written = shards.store_rows(con, run.lake, contract, store, "ingest.kept")
     return [*(f for path, f in places.items() if path not in doomed), *written]
 
 
 def _touched(
-    con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: Manifest, store: lake.Store
+    con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: Manifest, store: shards.Store
 ) -> list[StoredFile]:
     """A store's files that hold a row of `ingest.suppressed`."""
     paths = {path for (path,) in con.execute("SELECT DISTINCT file_no FROM ingest.suppressed").fetchall()}
     files = [f for f in manifest.files if f.store == store]
-    return [f for f in files if str(lake.path_of(run.lake, contract.name, f)) in paths]
+    return [f for f in files if str(shards.path_of(run.lake, contract.name, f)) in paths]
 
 
 def _others_of_theirs(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: Manifest) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from tasks import lake, owners
+from tasks import lake, owners, shards
 from tasks.contracts import Contract, quote
 from tasks.graves import Kind, Tombstone, Tombstones
 from tasks.settings import Run
@@ -129,12 +129,12 @@ def find(
     )
 
 
-def remains(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest,
+def remains(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: shards.Manifest,
             erased: Tombstones) -> int:  # fmt: skip
     """Rows of erased people in the table's history and quarantine, as `ingest.suppressed` also has them one by one."""
     known = erased.known("user", manifest.epoch)
     near = manifest if known is None else nearby(con, run, contract, manifest, known)
-    near = near if erased.epoch > manifest.epoch else lake.Manifest()
+    near = near if erased.epoch > manifest.epoch else shards.Manifest()
     rows, faulty = (stored(run.lake, contract, near, store) for store in ("history", "quarantine"))
     if rows is None and faulty is None:
         con.execute(
@@ -149,8 +149,8 @@ def remains(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manife
     return int(found)
 
 
-def nearby(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest, ids: Iterable[str]
-           ) -> lake.Manifest:  # fmt: skip
+def nearby(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: shards.Manifest, ids: Iterable[str]
+           ) -> shards.Manifest:  # fmt: skip
     """The manifest with only those files that can hold a row of `ids` or of an anonymous visit."""
     if len(people_columns(contract)) > 1:
         return manifest
@@ -160,15 +160,15 @@ def nearby(con: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifes
     return replace(manifest, files=tuple(f for f in manifest.files if f.bucket in buckets))
 
 
-def stored(folder: Path, contract: Contract, manifest: lake.Manifest, store: lake.Store) -> str | None:
+def stored(folder: Path, contract: Contract, manifest: shards.Manifest, store: shards.Store) -> str | None:
     """SQL for a store's verified rows, each with `file_no` and `row`: its file's path and its place in it."""
     files = [f for f in manifest.files if f.store == store]
     return relation(folder, contract, files) if files else None
 
 
-def relation(folder: Path, contract: Contract, files: Sequence[lake.StoredFile]) -> str:
+def relation(folder: Path, contract: Contract, files: Sequence[shards.StoredFile]) -> str:
     """SQL for the rows of stored files, as `stored` gives them."""
-    paths = ", ".join(quote(path) for path in lake.verify(folder, contract.name, files))
+    paths = ", ".join(quote(path) for path in shards.verify(folder, contract.name, files))
     return (
         "(SELECT * EXCLUDE (filename, file_row_number), filename AS file_no, file_row_number AS row FROM "
         f"read_parquet([{paths}], hive_partitioning = false, filename = true, file_row_number = true))"

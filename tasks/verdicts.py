@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import duckdb
 
-from tasks import lake, owners, parse
+from tasks import owners, parse, shards
 from tasks.contracts import Contract
 from tasks.settings import Run
 
 
-def classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest) -> None:
+def classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: shards.Manifest) -> None:
     """Mark the rows of `ingest.clean` that say again, or contradict, what an earlier row of the same key said.
 
     `append`: the first row of a key wins; the same payload again is a duplicate, another one a conflict. `upsert`: a
@@ -48,7 +48,7 @@ def classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract
     )
 
 
-def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: lake.Manifest) -> None:
+def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, manifest: shards.Manifest) -> None:
     """`ingest.past`: what history already says about the keys of `ingest.clean`.
 
     Of an upsert that is its newest word, and all words of a landing that goes on; of a snapshot, only the latter.
@@ -73,5 +73,5 @@ def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract,
         f"{owners.trace(contract)} FROM (SELECT *, lead(landed_row) OVER (PARTITION BY {key} ORDER BY {order}) IS NULL "
         "AS newest FROM read_parquet($paths, hive_partitioning = false) AS past WHERE EXISTS "
         f"(FROM ingest.clean WHERE {same_key})) WHERE {wanted}",
-        {"paths": lake.verify(run.lake, contract.name, stored)},
+        {"paths": shards.verify(run.lake, contract.name, stored)},
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks import contracts, ingest, lake, ledger, owners, settings
+from tasks import contracts, ingest, lake, ledger, owners, settings, shards
 from tasks.ledger import Entry, Ingested
 
 EVENTS = ("event_id", "user_id", "event_type", "item_id", "occurred_at")
@@ -76,7 +76,7 @@ class Place:
         run, contract = self.run(as_of), contracts.load("landing", table)
         order = ", ".join(["landed_on", "landed_file", "landed_row", *owners.of(contract)])
         with lake.connect(":memory:", run.config) as connection:
-            lake.open_table(connection, run.lake, contract, run.as_of)
+            shards.open_table(connection, run.lake, contract, run.as_of)
             return connection.execute(f"SELECT {columns} FROM history.{table} ORDER BY {order}").fetchall()
 
     def quarantine(self, table: str = "events", columns: str = "reason, record") -> list[tuple[Any, ...]]:

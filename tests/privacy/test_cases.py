@@ -14,7 +14,7 @@ import pytest
 from flows.erase import erase
 from flows.nightly import night
 from flows.steps import plainly
-from tasks import exports, lake, scan, tombstones
+from tasks import exports, scan, shards, tombstones
 from tasks.errors import ConflictError
 from tasks.findings import CheckReport
 from tasks.settings import Run
@@ -101,8 +101,8 @@ def many(place: Place, events: int) -> None:
 
 
 PLACES_TO_WRITE = (
-    "tasks.tombstones.bury", "tasks.withdrawal._copy_lines", "tasks.withdrawal._claim", "tasks.lake.store_rows",
-    "tasks.lake.commit_manifest", "tasks.tombstones.close",
+    "tasks.tombstones.bury", "tasks.withdrawal._copy_lines", "tasks.withdrawal._claim", "tasks.shards.store_rows",
+    "tasks.shards.commit_manifest", "tasks.tombstones.close",
 )  # fmt: skip
 
 
@@ -270,4 +270,4 @@ def test_nothing_but_lake_manifests_tell_the_epoch(place: Place) -> None:
     place.ingest()
     ask(place, PERSON)
     erase(place.run("2011-10-31"))
-    assert lake.read_manifest(place.lake, "events").epoch == tombstones.epoch(place.lake) == 1
+    assert shards.read_manifest(place.lake, "events").epoch == tombstones.epoch(place.lake) == 1

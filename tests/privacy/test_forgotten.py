@@ -12,7 +12,7 @@ import pytest
 
 from flows.erase import erase
 from flows.nightly import night
-from tasks import hiding, lake, places, proof, publication, scan, shelf, tombstones
+from tasks import hiding, lake, places, proof, publication, scan, shards, shelf, tombstones
 from tasks.errors import ConfigurationError
 from tasks.findings import CheckReport
 from tasks.settings import Run
@@ -43,7 +43,7 @@ def test_history_ledger_and_publication_are_those_of_a_lake_that_never_knew_them
 
     assert world.summary["status"] == "done"
     for table in ("events", "users", "consents", "items", "identities"):
-        one, other = lake.read_manifest(erased, table), lake.read_manifest(never, table)
+        one, other = shards.read_manifest(erased, table), shards.read_manifest(never, table)
         # Names hold the sha256 of the bytes, so the same entries are the same bytes.
         assert one.files == other.files
         assert one.ledger == other.ledger
@@ -181,7 +181,7 @@ def test_who_comes_back_later_has_no_past(world: World, tmp_path: Path) -> None:
 
     found = scanned(run, (ORDINARY,))
     assert found["history/events"] > 0
-    (entry,) = [e for e in lake.read_manifest(run.lake, "events").ledger if e["file"].endswith("back.csv")]
+    (entry,) = [e for e in shards.read_manifest(run.lake, "events").ledger if e["file"].endswith("back.csv")]
     assert (entry["accepted"], entry["suppressed"]) == (1, 1)
 
 

@@ -23,8 +23,8 @@ from tests.privacy.worlds import IDS
 STEPS = ("inventory", "hide", "inventory landing", "rewrite", "relearn", "rebuild", "purge", "scan", "receipts")
 INSTANTS = (
     "tasks.tombstones.bury 2", "tasks.hiding.serving.write 2", "tasks.shelf.point 1", "tasks.shelf.supersede 2",
-    "tasks.withdrawal._replace 2", "tasks.withdrawal._claim 1", "tasks.lake.commit_manifest 1",
-    "tasks.lake.commit_manifest 3", "tasks.registry.promote 1", "tasks.registry.serve 2", "tasks.registry.discard 1",
+    "tasks.withdrawal._replace 2", "tasks.withdrawal._claim 1", "tasks.shards.commit_manifest 1",
+    "tasks.shards.commit_manifest 3", "tasks.registry.promote 1", "tasks.registry.serve 2", "tasks.registry.discard 1",
     "tasks.registry.stamp 1", "tasks.hiding.retire 1", "tasks.shelf.discard 2", "tasks.tombstones.close 3",
 )  # fmt: skip
 """A function, and before which of its calls."""

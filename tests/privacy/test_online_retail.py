@@ -10,7 +10,7 @@ import pytest
 from flows.erase import erase
 from flows.nightly import night
 from flows.retrain import retraining
-from tasks import lake, registry, scan, sources
+from tasks import registry, scan, shards, sources
 from tasks.findings import CheckReport
 from tasks.settings import Run
 from tests.nights import tables
@@ -104,7 +104,7 @@ def test_people_of_online_retail_are_forgotten_exactly(
     assert registry.serving(with_them.lake) == registry.serving(without.lake)
     digests = ("sha256", "bytes")
     for table in ("events", "users", "identities"):
-        one, other = lake.read_manifest(with_them.lake, table), lake.read_manifest(without.lake, table)
+        one, other = shards.read_manifest(with_them.lake, table), shards.read_manifest(without.lake, table)
         assert one.files == other.files
         assert [{k: v for k, v in e.items() if k not in digests} for e in one.ledger] == [
             {k: v for k, v in e.items() if k not in digests} for e in other.ledger

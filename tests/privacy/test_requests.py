@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.erase import erase
-from tasks import lake, scan, tombstones
+from tasks import scan, shards, tombstones
 from tasks.errors import BlockedError, ConfigurationError
 from tests.landings import Place, claim, csv, event
 
@@ -61,7 +61,7 @@ def test_history_is_that_of_a_landing_that_never_had_them(place: Place, tmp_path
 
     erase(place.run("2011-10-31"))
 
-    one, other = lake.read_manifest(place.lake, "events"), lake.read_manifest(never.lake, "events")
+    one, other = shards.read_manifest(place.lake, "events"), shards.read_manifest(never.lake, "events")
     assert (one.files, one.ledger) == (other.files, other.ledger)
 
 

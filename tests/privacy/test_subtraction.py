@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from flows.erase import erase
-from tasks import ingest, lake, landing, receipt, tombstones
+from tasks import ingest, landing, receipt, shards, tombstones
 from tests.landings import Place, csv, event, files_of
 
 PERSON = "person-0000000007"
@@ -100,7 +100,7 @@ def test_only_the_persons_bucket_and_the_visitors_are_written(place: Place, befo
     assert sum(was[name][2] for name in set(was) - set(now)) < 0.25 * sum(size for _, _, size in was.values())
     assert bytes_of(place.lake) == bytes_of(before / "never" / "lake")
     for table in ("events", "users"):
-        mine, never = (lake.read_manifest(root, table) for root in (place.lake, before / "never" / "lake"))
+        mine, never = (shards.read_manifest(root, table) for root in (place.lake, before / "never" / "lake"))
         assert replace(mine, epoch=0) == never
 
 
@@ -125,7 +125,7 @@ def test_landing_that_stays_gives_what_ingest_at_that_door_gives(place: Place, t
     place.config.write_text('[landing]\nerase = "suppress"\n')
     ask(place)
     erase(place.run("2011-10-31"))
-    done = {table: lake.read_manifest(place.lake, table) for table in ("events", "users")}
+    done = {table: shards.read_manifest(place.lake, table) for table in ("events", "users")}
     kept = bytes_of(place.lake)
 
     shutil.rmtree(place.lake / "history")
@@ -134,7 +134,7 @@ def test_landing_that_stays_gives_what_ingest_at_that_door_gives(place: Place, t
 
     assert bytes_of(place.lake) == kept
     for table, manifest in done.items():
-        assert lake.read_manifest(place.lake, table) == manifest
+        assert shards.read_manifest(place.lake, table) == manifest
         assert sum(e["suppressed"] for e in manifest.ledger) > 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tasks import contracts, lake, settings
+from tasks import contracts, lake, settings, shards
 from tasks.findings import CheckReport
 from tasks.settings import Run
 
@@ -36,7 +36,7 @@ def landed(con: duckdb.DuckDBPyConnection) -> Callable[..., None]:
     """`history.*` as ingest leaves it, filled with what the test needs."""
     for law in contracts.all_of("landing"):
         con.execute(law.ddl(f"history.{law.name}"))
-        for name, kind in lake.HISTORY_COLUMNS.items():
+        for name, kind in shards.HISTORY_COLUMNS.items():
             con.execute(f'ALTER TABLE history.{law.name} ADD COLUMN "{name}" {kind}')
 
     def land(table: str, rows: str) -> None:

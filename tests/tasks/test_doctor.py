@@ -6,8 +6,8 @@ from pathlib import Path
 
 import duckdb
 
-from tasks import doctor, lake, publication
-from tasks.lake import Manifest, StoredFile
+from tasks import doctor, lake, publication, shards
+from tasks.shards import Manifest, StoredFile
 from tests.published import TABLES, filled, night, settings
 
 
@@ -20,7 +20,7 @@ def a_lake(home: Path) -> Path:
     file = folder / "2011-11-10-x.parquet"
     duckdb.execute(f"COPY (SELECT 1 AS i) TO '{file}'")
     stored = StoredFile("history", 0, "2011-11-10", file.name, lake.sha256(file), file.stat().st_size, 1)
-    lake.commit_manifest(home, "events", Manifest("c", (stored,), ()))
+    shards.commit_manifest(home, "events", Manifest("c", (stored,), ()))
     return home
 
 
