@@ -219,12 +219,12 @@ def _alike(dimensions: int, items: int) -> bool:
     return bool((found == found[0]).all())
 
 
-def exact_product(people: Floats, across: Floats) -> Floats:
+def exact_product(people: Floats, across: Floats | NDArray[np.float64]) -> Floats:
     """The same in double precision: equal columns have equal products, too, wherever they stand."""
     found = np.empty((len(people), across.shape[1]), dtype=np.float32)
     for first in range(0, across.shape[1], EXACT_COLUMNS):
         columns = slice(first, first + EXACT_COLUMNS)
-        exact = across[:, columns].astype(np.float64)
+        exact = across[:, columns].astype(np.float64, copy=False)
         for start in range(0, len(people), EXACT_ROWS):
             rows = slice(start, start + EXACT_ROWS)
             found[rows, columns] = people[rows].astype(np.float64) @ exact

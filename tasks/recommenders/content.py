@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, exact_product, moved
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, exact_product, moved
 from tasks.settings import Config
 
 
@@ -64,8 +65,8 @@ class Content:
         return cosine
 
     @cached_property
-    def _across(self) -> Floats:
-        return across(self.vectors)
+    def _across(self) -> NDArray[np.float64]:
+        return np.ascontiguousarray(self.vectors.T, dtype=np.float64)
 
     def save(self, file: Path) -> None:
         np.savez(file, vectors=self.vectors, half_life_days=self.half_life_days)

@@ -68,8 +68,7 @@ class Table:
             people, columns = people[columns >= 0], columns[columns >= 0]
         held = self.scores[people, columns]
         kept = may if self.columns is None else may[self.columns]
-        if not kept.all():
-            np.multiply(self.scores, kept, out=self.scores)
+        self.scores[:, ~kept] = 0
         self.scores[people, columns] = 0
         found, values = best(self.scores, k)
         self.scores[people, columns] = held
