@@ -1,4 +1,4 @@
-"""The ranker: gradient boosting over what all families say about a candidate, learned from earlier windows.
+"""The ranker: trees and nets over what all families say about a candidate, learned from earlier windows.
 
 Labels are later events only. Where something was shown is no feature: lists must not teach themselves.
 """
@@ -13,13 +13,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import blend
+from tasks import blend, chances
 from tasks.candidates import Candidates
+from tasks.chances import Chance
+from tasks.nets import Numbers
 from tasks.ranker_features import Columns, describe
 from tasks.recommenders import Flags, Floats, Interactions, Ints
 from tasks.settings import Config, Repeats
-
-Numbers = NDArray[np.float64]
 
 RAW_SHARE = 1e-3
 """Of the uncalibrated probability in a score: isotonic regression has flat stretches, and there its order is kept."""
@@ -47,45 +47,17 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Forest:
-    """The trees of one signal as plain arrays, and the map from their probability to the one that was observed.
-
-    scikit-learn's estimators persist by pickle only, which runs code when it is read. Their trees are arrays of nodes,
-    and its compiled predictor takes such arrays: docs/decisions/0005-ranker-without-pickle.md.
-    """
-
-    trees: tuple[NDArray[Any], ...]
-    base: float
-    knots: Numbers
-    """2 × n: raw probability and calibrated one, both ascending; straight lines between."""
-
-    def raw(self, table: Numbers) -> Numbers:
-        """Probability of each row by the trees alone."""
-        from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
-
-        none, nowhere = np.zeros((0, 8), dtype=np.uint32), np.zeros(table.shape[1], dtype=np.uint32)
-        total = np.full(len(table), self.base)
-        for nodes in self.trees:
-            total += TreePredictor(nodes, none, none).predict(table, none, nowhere, 1)
-        chance: Numbers = 1 / (1 + np.exp(-total))
-        return chance
-
-    def calibrated(self, raw: Numbers) -> Numbers:
-        found: Numbers = np.interp(raw, self.knots[0], self.knots[1])
-        return found
-
-
-@dataclass(frozen=True)
 class Ranker:
     """score = Σ_s o(s) p_s over what may be shown, with o the configured objective and p_s the chance of signal s.
 
     Friedman, "Greedy Function Approximation: A Gradient Boosting Machine" (2001), as scikit-learn's histogram gradient
-    boosting; calibrated by isotonic regression (Zadrozny and Elkan, KDD 2002) on a window after those it learned from.
+    boosting, and nets beside it; calibrated by isotonic regression (Zadrozny and Elkan, KDD 2002) on a window after
+    those it learned from.
     """
 
     columns: tuple[str, ...]
-    """Features in the order of the trees; one that was never known is not among them."""
-    forests: Mapping[str, Forest]
+    """Features in the order of trees and nets; one that was never known is not among them."""
+    learned: Mapping[str, Chance]
     """By signal."""
     objective: Mapping[str, float]
     blend_share: float = 0.0
@@ -94,49 +66,46 @@ class Ranker:
     def probabilities(self, features: Columns) -> tuple[Floats, dict[str, Floats]]:
         """Score of each candidate, and its calibrated chance by signal."""
         table = _table(features, self.columns)
-        score, chances = np.full(len(table), RARELY), {}
-        total = sum(self.objective[signal] for signal in self.forests)
-        for signal, forest in self.forests.items():
-            raw = forest.raw(table)
-            chances[signal] = forest.calibrated(raw).astype(np.float32)
-            mixed = (1 - RAW_SHARE) * forest.calibrated(raw) + RAW_SHARE * raw
+        score, likely = np.full(len(table), RARELY), {}
+        total = sum(self.objective[signal] for signal in self.learned)
+        for signal, chance in self.learned.items():
+            raw = chance.raw(table)
+            likely[signal] = chance.calibrated(raw).astype(np.float32)
+            mixed = (1 - RAW_SHARE) * chance.calibrated(raw) + RAW_SHARE * raw
             score += self.objective[signal] / total * mixed
-        return score.astype(np.float32), chances
+        return score.astype(np.float32), likely
 
     def save(self, file: Path) -> None:
         arrays: dict[str, Any] = {
             "columns": np.array(self.columns),
-            "signals": np.array(list(self.forests)),
+            "signals": np.array(list(self.learned)),
+            "objective": np.array([self.objective[signal] for signal in self.learned]),
             "blend_share": self.blend_share,
         }
-        for signal, forest in self.forests.items():
-            arrays[f"{signal}_nodes"] = np.concatenate(forest.trees)
-            arrays[f"{signal}_sizes"] = np.array([len(tree) for tree in forest.trees])
-            arrays[f"{signal}_base"] = np.array([forest.base, self.objective[signal]])
-            arrays[f"{signal}_knots"] = forest.knots
+        for signal, chance in self.learned.items():
+            arrays |= {f"{signal}_{name}": values for name, values in chance.arrays().items()}
         np.savez(file, **arrays)
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        forests, objective = {}, {}
         with np.load(file, allow_pickle=False) as saved:
-            for signal in saved["signals"].tolist():
-                trees = np.split(saved[f"{signal}_nodes"], np.cumsum(saved[f"{signal}_sizes"])[:-1])
-                base, objective[signal] = saved[f"{signal}_base"].tolist()
-                forests[signal] = Forest(tuple(trees), base, saved[f"{signal}_knots"])
-            return cls(tuple(saved["columns"].tolist()), forests, objective, float(saved["blend_share"]))
+            signals = saved["signals"].tolist()
+            learned = {}
+            for signal in signals:
+                own = f"{signal}_"
+                learned[signal] = Chance.of({n.removeprefix(own): saved[n] for n in saved.files if n.startswith(own)})
+            objective = dict(zip(signals, saved["objective"].tolist(), strict=True))
+            return cls(tuple(saved["columns"].tolist()), learned, objective, float(saved["blend_share"]))
 
 
 def fit(
     seen: Sequence[Seen], weights: NDArray[np.float64], names: Sequence[str], repeats: Repeats, config: Config
 ) -> Ranker | None:
-    """Learn from windows, one forest per signal that happened often enough; None if none did. Not calibrated yet.
+    """Learn from windows, each signal that happened often enough; None if none did. Not calibrated yet.
 
     Candidates that did not happen are thinned, they are many and teach little; the odds are put right afterwards.
     Weights would do the same, but scikit-learn finds weighted quantiles eight times slower than all trees.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
     settings, seed = config.ranker, config.run.seed
     parts, labels = [], []
     draw = np.random.Generator(np.random.Philox(seed))
@@ -156,26 +125,15 @@ def fit(
     features = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     columns = tuple(name for name, column in features.items() if not np.isnan(column).all())
     table = _table(features, columns)
-    forests: dict[str, Forest] = {}
+    learned: dict[str, Chance] = {}
     for signal, share in settings.objective.items():
         label = np.concatenate([of[signal] for of in labels])
-        if not share or np.count_nonzero(label) < settings.min_successes:
-            continue
-        model = HistGradientBoostingClassifier(
-            max_iter=settings.iterations, learning_rate=settings.learning_rate, max_leaf_nodes=settings.leaves,
-            min_samples_leaf=settings.min_leaf, l2_regularization=1.0, early_stopping=False, random_state=seed,
-        )  # fmt: skip
-        model.fit(table, label)
-        trees = tuple(grown[0].nodes for grown in model._predictors)
-        forests[signal] = Forest(
-            trees,
-            float(model._baseline_prediction[0, 0]) + np.log(settings.negatives),
-            np.array([[0.0, 1.0], [0.0, 1.0]]),
-        )
-    if not forests:
+        if share and np.count_nonzero(label) >= settings.min_successes:
+            learned[signal] = chances.fit(table, label, settings, seed)
+    if not learned:
         return None
-    objective: dict[str, float] = {signal: share for signal, share in settings.objective.items() if signal in forests}
-    return Ranker(columns, forests, objective, settings.blend_share)
+    objective: dict[str, float] = {signal: share for signal, share in settings.objective.items() if signal in learned}
+    return Ranker(columns, learned, objective, settings.blend_share)
 
 
 def _beyond(taught: Flags, most: int) -> Ints:
@@ -193,15 +151,15 @@ def calibrate(
 
     block, known, outcomes = _drawn(later)
     table = _table(describe(block, known, weights, names, repeats), teacher.columns)
-    forests = dict(ranker.forests)
-    for signal in ranker.forests.keys() & teacher.forests.keys():
+    learned = dict(ranker.learned)
+    for signal in ranker.learned.keys() & teacher.learned.keys():
         happened = outcomes[signal]
         if not len(table) or not happened.any():
             continue
-        found = IsotonicRegression(out_of_bounds="clip").fit(teacher.forests[signal].raw(table), happened)
+        found = IsotonicRegression(out_of_bounds="clip").fit(teacher.learned[signal].raw(table), happened)
         knots = np.array([found.X_thresholds_, found.y_thresholds_], dtype=np.float64)
-        forests[signal] = Forest(forests[signal].trees, forests[signal].base, knots)
-    return replace(ranker, forests=forests)
+        learned[signal] = replace(learned[signal], knots=knots)
+    return replace(ranker, learned=learned)
 
 
 def candidate_chances(
@@ -209,8 +167,8 @@ def candidate_chances(
 ) -> tuple[Ints, dict[str, Floats], dict[str, Flags]]:
     """Of each candidate of the drawn people: whose it is, its calibrated chance by signal, and whether it happened."""
     block, known, outcomes = _drawn(later)
-    _, chances = ranker.probabilities(describe(block, known, weights, names, repeats))
-    return np.nonzero(known.valid)[0], chances, outcomes
+    _, likely = ranker.probabilities(describe(block, known, weights, names, repeats))
+    return np.nonzero(known.valid)[0], likely, outcomes
 
 
 def _drawn(later: Seen) -> tuple[Interactions, Candidates, dict[str, Flags]]:
@@ -231,11 +189,11 @@ def rank(
     """
     if ranker is None:
         return mixed, {}
-    flat, chances = ranker.probabilities(describe(block, known, weights, names, repeats))
+    flat, likely = ranker.probabilities(describe(block, known, weights, names, repeats))
     score = np.zeros(known.valid.shape, dtype=np.float32)
     score[known.valid] = flat
     spread = {}
-    for signal, chance in chances.items():
+    for signal, chance in likely.items():
         spread[signal] = np.full(known.valid.shape, np.nan, dtype=np.float32)
         spread[signal][known.valid] = chance
     return np.where(mixed > 0, beside(score, mixed, ranker.blend_share), 0), spread
@@ -244,7 +202,7 @@ def rank(
 def beside(score: Floats, mixed: Floats, share: float) -> Floats:
     """People × candidates: both scores divided by the person's highest and added, the blend's by `share`.
 
-    The blend varies less from month to month, so that a little of it steadies the order of the trees.
+    The blend varies less from month to month, so that a little of it steadies the order of what was learned.
     """
     if not share:
         return score
@@ -254,7 +212,7 @@ def beside(score: Floats, mixed: Floats, share: float) -> Floats:
 
 
 def _table(features: Columns, columns: Sequence[str]) -> Numbers:
-    """Rows × columns, as the trees read them."""
+    """Rows × columns, as trees and nets read them."""
     rows = len(next(iter(features.values())))
     table = np.full((rows, len(columns)), np.nan)
     for place, name in enumerate(columns):

@@ -205,6 +205,16 @@ class Retraining(Section):
     max_popularity_gain: Share
 
 
+class Nets(Section):
+    count: int = Field(ge=0)
+    units: tuple[Annotated[int, Field(ge=1)], ...]
+    passes: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    l2: float = Field(ge=0)
+    share: Share
+
+
 class Ranker(Section):
     windows: int = Field(ge=2)
     people: int = Field(ge=1)
@@ -216,6 +226,7 @@ class Ranker(Section):
     min_successes: int = Field(ge=1)
     blend_share: Share
     objective: dict[Literal["click", "purchase", "helpful"], Share]
+    nets: Nets
 
 
 class Placement(Section):

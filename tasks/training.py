@@ -27,7 +27,7 @@ from tasks.settings import Config, Repeats, Run
 NEEDED = ("user_item", "item_popularity", "item_attributes")
 """Feature tables that families read."""
 
-FORMAT = 3
+FORMAT = 4
 """Of a saved model; another one is refused."""
 
 Weights = dict[Repeats, NDArray[np.float64]]

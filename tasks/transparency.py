@@ -140,8 +140,8 @@ def _features(lake: Path) -> dict[str, dict[str, float]]:
     for file in sorted((lake / "models" / "champion").glob("ranker-*.npz")):
         ranker = Ranker.load(file)
         gains = np.zeros(len(ranker.columns))
-        for forest in ranker.forests.values():
-            for nodes in forest.trees:
+        for chance in ranker.learned.values():
+            for nodes in chance.forest.trees:
                 splits = nodes[nodes["is_leaf"] == 0]
                 np.add.at(gains, splits["feature_idx"], splits["gain"])
         shares = gains / max(gains.sum(), 1e-12)

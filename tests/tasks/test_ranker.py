@@ -10,13 +10,26 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, candidates, choice, evaluation, lessons, placements, ranker, reliability, training
+from tasks import (
+    blend,
+    candidates,
+    chances,
+    choice,
+    evaluation,
+    lessons,
+    nets,
+    placements,
+    ranker,
+    reliability,
+    training,
+)
+from tasks.chances import Chance, Forest
 from tasks.choice import Learned
-from tasks.ranker import Forest, Ranker, Seen, beside
+from tasks.ranker import Ranker, Seen, beside
 from tasks.ranker_features import describe
 from tasks.recommenders import Interactions, interactions
 from tasks.settings import Config
-from tests.sql.spec import Night
+from tests.sql.spec import Night, defaults
 from tests.tasks.worlds import market, settings, table
 
 
@@ -71,7 +84,7 @@ def grown() -> Grown:
     return grow()
 
 
-def test_kept_trees_say_what_the_estimator_says(tmp_path: Path) -> None:
+def test_what_is_kept_says_what_the_estimators_say(tmp_path: Path) -> None:
     # given
     draw = np.random.default_rng(3)
     rows = draw.random((400, 3))
@@ -79,20 +92,39 @@ def test_kept_trees_say_what_the_estimator_says(tmp_path: Path) -> None:
     label = rows[:, 0] + draw.random(400) > 1.2
     estimator = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=5, early_stopping=False, random_state=0)
     estimator.fit(rows, label)
-    knots = np.array([[0.0, 1.0], [0.0, 0.5]])
     trees = tuple(tree[0].nodes for tree in estimator._predictors)
-    forest = Forest(trees, float(estimator._baseline_prediction[0, 0]), knots)
-    kept = Ranker(("a", "b", "c"), {"purchase": forest}, {"purchase": 1.0}, 0.25)
+    forest = Forest(trees, float(estimator._baseline_prediction[0, 0]))
+    beside = nets.fit(rows, label, defaults().ranker.nets, 0)
+    assert beside is not None
+    chance = Chance(forest, beside, 0.5, -1.0, np.array([[0.0, 1.0], [0.0, 0.5]]))
+    kept = Ranker(("a", "b", "c"), {"purchase": chance}, {"purchase": 1.0}, 0.25)
     # when
     kept.save(tmp_path / "ranker.npz")
     again = Ranker.load(tmp_path / "ranker.npz")
     # then
-    np.testing.assert_allclose(again.forests["purchase"].raw(rows), estimator.predict_proba(rows)[:, 1], rtol=1e-12)
+    told = again.learned["purchase"].forest.log_odds(rows)
+    np.testing.assert_allclose(1 / (1 + np.exp(-told)), estimator.predict_proba(rows)[:, 1], rtol=1e-12)
     features = {name: rows[:, place].astype(np.float32) for place, name in enumerate(kept.columns)}
-    score, chances = again.probabilities(features)
+    score, likely = again.probabilities(features)
     assert score.tobytes() == kept.probabilities(features)[0].tobytes()
     assert again.blend_share == kept.blend_share
-    assert chances["purchase"].max() <= 0.5, "calibrated by the knots"
+    assert likely["purchase"].max() <= 0.5, "calibrated by the knots"
+
+
+def test_a_chance_lies_between_what_trees_and_nets_say() -> None:
+    # given
+    draw = np.random.default_rng(3)
+    rows = draw.random((300, 2))
+    chance = chances.fit(rows, rows[:, 0] > 0.7, eager().ranker, 0)
+    knots = np.array([[0.0, 1.0], [0.0, 1.0]])
+    # when
+    alone = Chance(chance.forest, None, 0.5, chance.offset, knots).raw(rows)
+    beside = replace(chance, nets_share=1.0).raw(rows)
+    both = chance.raw(rows)
+    # then
+    assert (both <= np.maximum(alone, beside)).all()
+    assert (both >= np.minimum(alone, beside)).all()
+    assert not np.array_equal(both, alone)
 
 
 def test_the_same_windows_grow_the_same_bytes_with_one_and_two_threads(grown: Grown, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tasks import blend, contracts, transparency
-from tasks.ranker import Forest, Ranker
+from tasks.chances import Chance, Forest
+from tasks.ranker import Ranker
 from tests.nights import settings
 from tests.published import put
 from tests.sql.spec import defaults
@@ -73,8 +74,8 @@ def champion(tmp_path: Path) -> Path:
     knots = np.array([[0.0, 1.0], [0.0, 1.0]])
     folder = tmp_path / "models" / "2011-11-10-0123456789ab"
     folder.mkdir(parents=True)
-    forest = Forest((nodes,), 0.0, knots)
-    Ranker(("blend", "noise", "person_events"), {"purchase": forest}, {"purchase": 1.0}).save(
+    chance = Chance(Forest((nodes,), 0.0), None, 0.0, 0.0, knots)
+    Ranker(("blend", "noise", "person_events"), {"purchase": chance}, {"purchase": 1.0}).save(
         folder / "ranker-only.npz"
     )
     (tmp_path / "models" / "champion").symlink_to(folder.name)
