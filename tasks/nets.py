@@ -55,13 +55,20 @@ class Reading:
         return cls(units, means, np.where(spreads > EVEN, spreads, 1), np.sort(partly[first]))
 
     def __call__(self, table: Numbers) -> Floats:
-        near = np.clip((_logs(table, self.units) - self.means) / self.spreads, -FAR, FAR)
-        told = np.hstack([np.nan_to_num(near, nan=0.0), np.isnan(table[:, self.absent])])
-        return told.astype(np.float32)
+        near = _logs(table, self.units)
+        near -= self.means
+        near /= self.spreads
+        np.clip(near, -FAR, FAR, out=near)
+        unknown = np.isnan(near)
+        near[unknown] = 0
+        return np.hstack([near, unknown[:, self.absent]], dtype=np.float32)
 
 
 def _logs(table: Numbers, units: Numbers) -> Numbers:
-    return np.sign(table) * np.log1p(FINE * np.abs(table) / units)
+    sizes = np.abs(table)
+    sizes *= FINE / units
+    np.log1p(sizes, out=sizes)
+    return np.copysign(sizes, table, out=sizes)
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,9 @@ class Nets:
         for *hidden, (weights, bias) in self.nets:
             units = told
             for layer, added in hidden:
-                found = units.astype(np.float64) @ layer.astype(np.float64) + added
-                units = np.maximum(found, 0).astype(np.float32)
+                found = units.astype(np.float64) @ layer.astype(np.float64)
+                found += added
+                units = np.maximum(found, 0, out=found).astype(np.float32)
             total += (units.astype(np.float64) @ weights.astype(np.float64) + bias)[:, 0]
         return np.round(total / len(self.nets), DECIMALS)
 
