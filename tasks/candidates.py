@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.recommenders import Flags, Floats, Interactions, Ints
+from tasks.recommenders import Flags, Floats, Interactions, Ints, locate
 from tasks.recommenders.opinions import Cells, Opinion
 from tasks.recommenders.top_k import best, place
 from tasks.settings import Repeats
@@ -72,10 +72,10 @@ def gather(
         block: these people.
         policies: see `blend.allowed`.
         per_family: at least as many as a list is long.
-        muted: pairs that are no candidates; they count for the highest.
+        muted: pairs in order that are no candidates; they count for the highest.
     """
     shown, own = block.catalogue.recommendable, (block.owners(), block.columns.astype(np.int64))
-    silent = np.isin(_keys(block, own), _keys(block, muted)) if len(muted[0]) else np.zeros(len(own[0]), dtype=bool)
+    silent = locate(block.keys(), _keys(block, muted))[1]
     met = shown[own[1]] & ~silent
     bits = {policy: np.int64(1 << number) for number, policy in enumerate(policies)}
     aside = np.concatenate((own[0], muted[0])), np.concatenate((own[1], muted[1]))
@@ -93,7 +93,7 @@ def gather(
         said = met & (values[: len(met)] > 0)
         again = own[0][said], own[1][said], values[: len(met)][said]
         parts += _found(block, again, block.had_cells()[said], (rows, items, leading), bits, per_family)
-    return _unions(voices, peaks, np.concatenate(parts), block, own, bits)
+    return _unions(voices, peaks, np.concatenate(parts), block, bits)
 
 
 Scored = tuple[Ints, Ints, Floats]
@@ -133,7 +133,7 @@ def _leading(rows: Ints, items: Ints, values: Floats, most: int) -> Flags:
 
 
 def _unions(
-    voices: Sequence[Voice], peaks: Sequence[Floats], entries: Ints, block: Interactions, own: Cells,
+    voices: Sequence[Voice], peaks: Sequence[Floats], entries: Ints, block: Interactions,
     bits: Mapping[Repeats, np.int64],
 ) -> dict[Repeats, Candidates]:  # fmt: skip
     """What any family brought, by policy; entries are keys of pairs, each followed by the bits of policies."""
@@ -143,12 +143,12 @@ def _unions(
     brought = np.bitwise_or.reduceat(entries, starts) if len(starts) else entries
     keys = keys[starts]
     people, items = np.divmod(keys, max(1, len(block.catalogue)))
-    known = _among(keys, _keys(block, own))
+    known = locate(keys, block.keys())[1]
     scores = np.empty((len(voices), len(keys)), dtype=np.float32)
     for row, voice, peak in zip(scores, voices, peaks, strict=True):
         np.divide(voice.opinion.at(people, items), peak[people], out=row)
         row[~(known | voice.may[items])] = 0
-    found = {}
+    unions = {}
     for policy, bit in bits.items():
         chosen = np.flatnonzero(brought & bit)
         sizes = np.bincount(people[chosen], minlength=len(block))
@@ -157,18 +157,9 @@ def _unions(
         table[valid] = items[chosen]
         spread = np.zeros((len(voices), *valid.shape), dtype=np.float32)
         spread[:, valid] = scores[:, chosen]
-        found[policy] = Candidates(table, valid, spread)
-    return found
+        unions[policy] = Candidates(table, valid, spread)
+    return unions
 
 
 def _keys(block: Interactions, cells: Cells) -> Ints:
     return cells[0] * np.int64(len(block.catalogue)) + cells[1]
-
-
-def _among(keys: Ints, known: Ints) -> Flags:
-    """Which of the keys are known; both ascending."""
-    found = np.zeros(len(keys), dtype=bool)
-    places = np.searchsorted(keys, known)
-    inside = places < len(keys)
-    found[places[inside][keys[places[inside]] == known[inside]]] = True
-    return found

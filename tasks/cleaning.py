@@ -6,6 +6,8 @@ quarantine, no value is silently coerced.
 
 from __future__ import annotations
 
+from functools import cache
+
 import duckdb
 import pycountry
 
@@ -53,24 +55,32 @@ RULES = ("standardize", "fix", "fill")
 
 def code_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """`ingest.countries` and `ingest.languages`: every ISO name and code, upper and lower case, to its two letters."""
-    countries = {
+    for table, codes in (("countries", _countries()), ("languages", _languages())):
+        connection.execute(
+            f"CREATE OR REPLACE TABLE ingest.{table} AS SELECT unnest($names) AS name, unnest($codes) AS code",
+            {"names": list(codes), "codes": list(codes.values())},
+        )
+
+
+@cache
+def _countries() -> dict[str, str]:
+    return {
         str(name).upper(): country.alpha_2
         for country in pycountry.countries
         for field in ("alpha_2", "alpha_3", "name", "official_name", "common_name")
         if (name := getattr(country, field, None))
     } | COUNTRY_ALIASES
-    languages = {
+
+
+@cache
+def _languages() -> dict[str, str]:
+    return {
         str(name).lower(): language.alpha_2
         for language in pycountry.languages
         if hasattr(language, "alpha_2")
         for field in ("alpha_2", "alpha_3", "bibliographic", "name")
         if (name := getattr(language, field, None))
     }
-    for table, codes in (("countries", countries), ("languages", languages)):
-        connection.execute(
-            f"CREATE OR REPLACE TABLE ingest.{table} AS SELECT unnest($names) AS name, unnest($codes) AS code",
-            {"names": list(codes), "codes": list(codes.values())},
-        )
 
 
 def select_clean(contract: Contract, raw: str, zone: str) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tasks import blend
 from tasks.candidates import Candidates
-from tasks.recommenders import Flags, Floats, Interactions, Ints
+from tasks.recommenders import Flags, Floats, Interactions, Ints, locate
 from tasks.recommenders.opinions import Cells
 from tasks.recommenders.popular import Popular
 from tasks.recommenders.trending import Trending
@@ -66,7 +66,7 @@ def load(con: duckdb.DuckDBPyConnection, history: Interactions) -> Controls:
 
 
 def muted(controls: Controls, block: Interactions) -> Cells:
-    """People of the block and items that they muted: nobody speaks for these."""
+    """People of the block and items that they muted, in order: nobody speaks for these."""
     wishes = controls.of(block)
     people = np.repeat([row for row, _ in wishes], [len(wish.muted) for _, wish in wishes]).astype(np.int64)
     return people, np.concatenate([np.zeros(0, dtype=np.int64), *(wish.muted for _, wish in wishes)])
@@ -136,7 +136,7 @@ def silenced(controls: Controls, block: Interactions, people: Ints, items: Ints)
     """Which of these pairs are of an item that the person muted."""
     own, of = muted(controls, block)
     width = np.int64(len(block.catalogue))
-    return np.isin(people * width + items, own * width + of) if len(own) else np.zeros(len(people), dtype=bool)
+    return locate(people * width + items, own * width + of)[1]
 
 
 def _shared(names: Sequence[str], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from tasks.recommenders import Catalogue, Flags, Floats, Ints
@@ -38,7 +39,7 @@ class Yardstick:
     """Per item, how little known it is."""
     famous: Flags
     """Per item, whether it is in the tenth of what may be shown that most people met; equal ones by position."""
-    vectors: Floats | None
+    vectors: NDArray[np.float64] | None
     """Items × dimensions, of length 1 or 0; nothing where the catalogue has no text."""
     worded: Flags
     """Per item, whether its vector is not 0."""
@@ -67,7 +68,7 @@ def yardstick(catalogue: Catalogue, people: int, vectors: Floats | None) -> Yard
     famous = np.zeros(len(catalogue), dtype=bool)
     famous[np.argsort(-met, kind="stable")[:most]] = True
     worded = np.zeros(len(catalogue), dtype=bool) if vectors is None else np.any(vectors, axis=1)
-    return Yardstick(bits.astype(np.float32), famous, vectors, worded)
+    return Yardstick(bits.astype(np.float32), famous, None if vectors is None else vectors.astype(np.float64), worded)
 
 
 def variety(items: Ints, listed: Flags, by: Yardstick) -> Variety:
@@ -86,14 +87,20 @@ def variety(items: Ints, listed: Flags, by: Yardstick) -> Variety:
         if by.vectors is None:
             found.distance[k] = np.full(len(items), np.nan)
             continue
-        shown = by.vectors[items[:, before:k]] * listed[:, before:k, None]
-        part = shown.sum(axis=1, dtype=np.float64)
+        # Sparse times dense adds the vectors without a copy of each.
+        part = _chosen(items[:, before:k], listed[:, before:k], len(by.bits)) @ by.vectors
         sums = part if sums is None else sums + part
         # Σ over pairs of cos = (|Σ v|² − Σ |v|²) / 2: no pair is looked at.
         own = np.count_nonzero(by.worded[items[:, :k]] & real, axis=1)
         alike = (np.square(sums).sum(axis=1) - own) / np.maximum(size * (size - 1), 1)
         found.distance[k] = np.where(size > 1, np.clip(1 - alike, 0, 1), np.nan)
     return found
+
+
+def _chosen(items: Ints, listed: Flags, width: int) -> sp.csr_array:
+    """People × items of the catalogue, 1 for what is listed."""
+    ends = np.concatenate(([0], np.cumsum(listed.sum(axis=1))))
+    return sp.csr_array((np.ones(ends[-1]), items[listed], ends), shape=(len(items), width))
 
 
 def joined(parts: Sequence[Variety]) -> Variety:

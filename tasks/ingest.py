@@ -44,7 +44,7 @@ from tasks.settings import LandingSettings, Run
 
 HELD = "it held people who were erased"
 # Rows and files taken through parsing and cleaning at once: bounds the scratch space, never changes a result.
-BATCH_ROWS = 1_000_000
+BATCH_ROWS = 500_000
 BATCH_FILES = 32
 RULES = "2"
 """Of classifying and numbering; another one makes another history."""
@@ -229,7 +229,7 @@ def read(
     zone, limits, buckets = run.config.run.timezone, run.config.landing, lake.known_buckets(run.lake, run.config)
     reading, rejected = _Reading(contract), list[Entry]()
     if files:
-        parse.prepare(connection, contract, zone, buckets)
+        parse.prepare(connection, contract)
     with closing(_ahead(_received(files, room, limits, rejected))) as batches:
         for batch in batches:
             outcomes = parse.parse(connection, contract, [received for _, received in batch], limits.max_file_bytes)

@@ -234,14 +234,7 @@ def store_rows(
 ) -> list[StoredFile]:
     """Write `source` (the store's columns, `bucket` and `period`), one ordered file per bucket and period.
 
-    Args:
-        connection: where `source` is.
-        lake: folder of the lake.
-        contract: of the table.
-        store: history or quarantine.
-        source: a relation.
-        parameters: of `source`.
-        slices: of a period, a condition that finds its rows without looking at the others.
+    `slices` has, of a period, a condition that finds its rows without looking at the others.
 
     Raises:
         BlockedError: a file does not hold the rows that it should.

@@ -42,6 +42,11 @@ def identity(contract: Contract) -> list[str]:
     return [*key, *(part for part in of(contract) if part not in key)]
 
 
+def trace(contract: Contract) -> str:
+    """SQL for a number that rows of one `identity` share, and hardly any others: a narrow way to look for them."""
+    return f"hash({', '.join(identity(contract))})"
+
+
 def bucket(subject: str | None, buckets: int) -> str:
     """SQL for a row's bucket; `subject` is SQL for whose it is, or nothing for a table without people."""
     return bucket_of(subject, buckets) if subject else "0"

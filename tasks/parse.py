@@ -48,16 +48,15 @@ class Part:
     received: Received
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract, zone: str, buckets: int) -> None:
+def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """Empty `ingest.clean`, `ingest.quarantined` and `ingest.files` for one table."""
+    columns = ", ".join(f'"{c.name}" {c.type}' for c in contract.columns)
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.files "
-        "(file_no INTEGER, landed_on TIMESTAMPTZ, landed_file VARCHAR, landing VARCHAR)"
-    )
-    _load(connection, contract, {})
-    _number(connection, contract, [])
-    connection.execute(f"CREATE OR REPLACE TABLE ingest.clean AS {_cleaned(contract, zone, buckets)} LIMIT 0")
-    connection.execute(
+        "(file_no INTEGER, landed_on TIMESTAMPTZ, landed_file VARCHAR, landing VARCHAR); "
+        "CREATE OR REPLACE TABLE ingest.clean (file_no INTEGER, row BIGINT, landed_on TIMESTAMPTZ, "
+        f"landed_file VARCHAR, {columns}, verdict VARCHAR, changes BIGINT, bucket INTEGER, trace UBIGINT, "
+        "landed_row BIGINT); "
         "CREATE OR REPLACE TABLE ingest.quarantined "
         "(file_no INTEGER, row BIGINT, reason VARCHAR, subject VARCHAR, record VARCHAR)"
     )
@@ -175,8 +174,9 @@ def _jsonl(connection: duckdb.DuckDBPyConnection, contract: Contract, received: 
         f"WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END THEN line END AS object, line FROM ({lines})"
     )
     keys = connection.execute(
-        "SELECT DISTINCT unnest(keys) AS key FROM (SELECT DISTINCT json_keys(object) AS keys "
-        f"FROM ({objects})) ORDER BY key"
+        # As one text, in which equal ones are found sooner than in lists.
+        "SELECT DISTINCT unnest(from_json(keys, '[\"VARCHAR\"]')) AS key FROM (SELECT DISTINCT "
+        f"to_json(json_keys(object)) AS keys FROM ({objects})) ORDER BY key"
     )
     names = [key for (key,) in keys.fetchall()]
     known = [c for c in contract.columns if c.name in names]
@@ -249,9 +249,10 @@ def clean(
 def _cleaned(contract: Contract, zone: str, buckets: int) -> str:
     """SQL for the batch as `ingest.clean` has it: a fault is the first verdict."""
     bucket = owners.bucket(f'"{contract.subject}"' if contract.subject else None, buckets)
+    cleaned = cleaning.select_clean(contract, "ingest.numbered", zone)
     return (
         f"SELECT * RENAME (fault AS verdict), {owners.number(contract, 'fault IS NOT NULL')} AS landed_row "
-        f"FROM (SELECT *, {bucket} AS bucket FROM ({cleaning.select_clean(contract, 'ingest.numbered', zone)}))"
+        f"FROM (SELECT *, {bucket} AS bucket, {owners.trace(contract)} AS trace FROM ({cleaned}))"
     )
 
 

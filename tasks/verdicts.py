@@ -18,12 +18,11 @@ def classify(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract
     columns = ", ".join(f'"{c.name}"' for c in contract.columns)
     key = ", ".join(owners.identity(contract))
     _recall(connection, run, contract, manifest)
-    # By a hash, which is narrow: whom it mixes up with somebody is told apart by what follows.
+    # Whom a trace mixes up with somebody is told apart by what follows.
     connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.rivals AS WITH voices AS (FROM ingest.past UNION ALL BY NAME "
-        f"SELECT file_no, row, landed_on, {columns} FROM ingest.clean), "
-        f"rivals AS (SELECT hash({key}) AS trace FROM voices GROUP BY ALL HAVING count(*) > 1) "
-        f"SELECT * FROM voices WHERE hash({key}) IN (SELECT trace FROM rivals)"
+        "CREATE OR REPLACE TABLE ingest.rivals AS WITH voices AS NOT MATERIALIZED (FROM ingest.past UNION ALL "
+        f"SELECT file_no, row, landed_on, {columns}, trace FROM ingest.clean) SELECT * EXCLUDE (trace) FROM voices "
+        "WHERE trace IN (SELECT trace FROM voices GROUP BY trace HAVING count(*) > 1)"
     )
     order = f"PARTITION BY {key} ORDER BY file_no, row"
     payload = f"row({columns})"
@@ -56,7 +55,8 @@ def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract,
     """
     columns = ", ".join(f'"{c.name}"' for c in contract.columns)
     connection.execute(
-        f"CREATE OR REPLACE TABLE ingest.past AS SELECT file_no, row, landed_on, {columns} FROM ingest.clean LIMIT 0"
+        f"CREATE OR REPLACE TABLE ingest.past AS SELECT file_no, row, landed_on, {columns}, trace "
+        "FROM ingest.clean LIMIT 0"
     )
     ((new,),) = connection.execute("SELECT count(*) FROM ingest.clean").fetchall()
     stored = [f for f in manifest.files if f.store == "history"]
@@ -69,9 +69,9 @@ def _recall(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract,
     wanted = {"append": "true", "upsert": f"newest OR {goes_on}", "snapshot": goes_on}[contract.delivery]
     connection.execute(
         # Numbers below those of the files that are read now, in the order of history.
-        f"INSERT INTO ingest.past SELECT -row_number() OVER (ORDER BY {order} DESC), landed_row, landed_on, {columns} "
-        f"FROM (SELECT *, lead(landed_row) OVER (PARTITION BY {key} ORDER BY {order}) IS NULL AS newest "
-        "FROM read_parquet($paths, hive_partitioning = false) AS past WHERE EXISTS "
+        f"INSERT INTO ingest.past SELECT -row_number() OVER (ORDER BY {order} DESC), landed_row, landed_on, {columns}, "
+        f"{owners.trace(contract)} FROM (SELECT *, lead(landed_row) OVER (PARTITION BY {key} ORDER BY {order}) IS NULL "
+        "AS newest FROM read_parquet($paths, hive_partitioning = false) AS past WHERE EXISTS "
         f"(FROM ingest.clean WHERE {same_key})) WHERE {wanted}",
         {"paths": lake.verify(run.lake, contract.name, stored)},
     )

@@ -140,16 +140,19 @@ class Interactions:
         """`values` (one per cell) of these pairs, zero where the person did not meet the item."""
         if not len(values):
             return np.zeros(len(people), dtype=values.dtype)
-        keys = self.owners() * np.int64(len(self.catalogue)) + self.columns
-        wanted = people * np.int64(len(self.catalogue)) + items
-        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return np.where(keys[places] == wanted, values[places], values.dtype.type(0))
+        places, known = locate(people * np.int64(len(self.catalogue)) + items, self.keys())
+        return np.where(known, values[places], values.dtype.type(0))
 
     def dense(self, values: NDArray[Any]) -> NDArray[Any]:
         """`values` (one per cell) as people × items, zero elsewhere."""
         table = np.zeros(self.shape, dtype=values.dtype)
         table[self.owners(), self.columns] = values
         return table
+
+    def keys(self) -> Ints:
+        """One number per cell, ascending."""
+        keys: Ints = self.owners() * np.int64(len(self.catalogue)) + self.columns
+        return keys
 
     def owners(self) -> Ints:
         """The row of each cell."""
@@ -183,7 +186,7 @@ def product(people: Floats, across: Floats) -> Floats:
     time: there the difference is far below what single precision keeps, 0 of 10 million cells differed.
     """
     if not _alike(*across.shape):
-        return _exact(people, across)
+        return exact_product(people, across)
     found = np.empty((len(people), across.shape[1]), dtype=np.float32)
     whole = len(people) // ROWS_AT_ONCE * ROWS_AT_ONCE
     _tiled(people[:whole], across, found[:whole])
@@ -216,8 +219,8 @@ def _alike(dimensions: int, items: int) -> bool:
     return bool((found == found[0]).all())
 
 
-def _exact(people: Floats, across: Floats) -> Floats:
-    """In double precision."""
+def exact_product(people: Floats, across: Floats) -> Floats:
+    """The same in double precision: equal columns have equal products, too, wherever they stand."""
     found = np.empty((len(people), across.shape[1]), dtype=np.float32)
     for first in range(0, across.shape[1], EXACT_COLUMNS):
         columns = slice(first, first + EXACT_COLUMNS)
@@ -261,6 +264,14 @@ class Recommender(Protocol):
         An item that stood nowhere is one that the model has nothing to say about.
         """
         ...
+
+
+def locate(wanted: Ints, known: Ints) -> tuple[Ints, Flags]:
+    """Where each number stands among those known, which are ascending, and whether it is there."""
+    if not len(known):
+        return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted), dtype=bool)
+    places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return places, known[places] == wanted
 
 
 def moved(rows: NDArray[Any], places: Ints) -> NDArray[Any]:

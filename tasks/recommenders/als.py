@@ -55,11 +55,17 @@ class Als:
 
     def score(self, block: Interactions) -> Floats:
         cells = block.evidence(block.fresh(self.half_life_days))
-        model = _solver(self.factors.shape[1], self.regularization, self.confidence, threads=1)
-        model.item_factors = self.factors
-        people = model.recalculate_user(np.arange(len(block)), sp.csr_matrix(cells))
+        people = self._folding.recalculate_user(np.arange(len(block)), sp.csr_matrix(cells))
         scores = product(people, self._across)
         return np.maximum(scores, 0, out=scores)
+
+    @cached_property
+    def _folding(self) -> AlternatingLeastSquares:
+        """What folds people in; all blocks share its YᵀY."""
+        model = _solver(self.factors.shape[1], self.regularization, self.confidence, threads=1)
+        model.item_factors = self.factors
+        model.YtY  # noqa: B018 - is kept when it is first asked for, here and not by two threads at once
+        return model
 
     @cached_property
     def _across(self) -> Floats:

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, moved, product
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, exact_product, moved
 from tasks.settings import Config
 
 
@@ -54,7 +54,8 @@ class Content:
         weight = block.weight * np.exp2(-block.last_age * rate)
         opinion = block.evidence(weight) - block.evidence(-weight)
         profiles = _unit((opinion @ self.vectors).astype(np.float32))
-        scores = product(profiles, self._across)
+        # Many texts read alike: such items must be level, and rank by position.
+        scores = exact_product(profiles, self._across)
         return np.maximum(scores, 0, out=scores)
 
     def link(self, own: Ints, other: Ints) -> Floats:

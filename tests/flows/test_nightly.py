@@ -284,4 +284,6 @@ def test_every_night_leaves_one_record_of_its_run(landing: Path, tmp_path: Path)
 
     (record,) = (tmp_path / "lake" / "runs").iterdir()
     assert told["content_hash"] in record.read_text()
-    assert sum(s for name, s in told["seconds"].items() if name != "total") <= told["seconds"]["total"]
+    steps = [s for name, s in told["seconds"].items() if name != "total"]
+    # Each is rounded to a thousandth, the total as well.
+    assert sum(steps) <= told["seconds"]["total"] + 0.0005 * (len(steps) + 1)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from tasks import blend
-from tasks.recommenders import Interactions, Recommender, TooLittleDataError
+from tasks import blend, recommenders
+from tasks.recommenders import Interactions, Recommender, TooLittleDataError, across, exact_product, product
 from tasks.recommenders.als import Als, first_factors
 from tasks.recommenders.content import Content
 from tasks.recommenders.ease import Ease
@@ -399,3 +399,33 @@ def test_a_profile_is_the_same_on_disk(tmp_path: Path) -> None:
     again = Profile.load(tmp_path / "profile.npz")
 
     assert (again.groups, again.share.tolist()) == (groups, model.share.tolist())
+
+
+@pytest.mark.parametrize("by_tiles", [True, False])
+@pytest.mark.parametrize(("dimensions", "items"), [(64, 5000), (128, 333), (3, 1), (1, 40)])
+def test_a_product_of_a_person_is_the_same_bytes_in_any_block(
+    dimensions: int, items: int, by_tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    draw = np.random.default_rng(dimensions)
+    people = draw.standard_normal((75, dimensions)).astype(np.float32)
+    table = draw.standard_normal((dimensions, items)).astype(np.float32)
+    if not by_tiles:
+        monkeypatch.setattr(recommenders, "_alike", lambda *shape: False)
+    with threadpool_limits(1, user_api="blas"):
+        # when
+        whole = product(people, table)
+        # then
+        for start, end in ((0, 1), (3, 20), (7, 75), (74, 75)):
+            assert product(people[start:end], table).tobytes() == whole[start:end].tobytes()
+        assert product(people[:0], table).shape == (0, items)
+    np.testing.assert_allclose(whole, people.astype(np.float64) @ table, rtol=1e-4, atol=1e-4)
+
+
+def test_items_that_read_alike_are_level_wherever_they_stand() -> None:
+    draw = np.random.default_rng(1)
+    vectors = np.tile(draw.standard_normal((1, 64)).astype(np.float32), (4999, 1))
+
+    said = exact_product(draw.standard_normal((30, 64)).astype(np.float32), across(vectors))
+
+    assert (said == said[:, :1]).all()
