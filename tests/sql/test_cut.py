@@ -76,7 +76,9 @@ def everything(night: Night) -> Rows:
 
 
 def rows(night: Night, relation: str) -> list[tuple[Any, ...]]:
-    return night.con.execute(f"FROM {relation}").fetchall()
+    """In their order; of a view, which has none, in one of their own."""
+    found = night.con.execute(f"FROM {relation}").fetchall()
+    return found if sql.ordered(*relation.split(".")) else sorted(found, key=repr)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,8 @@ def test_what_comes_after_the_run_changes_nothing(
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 19 * 86400), st.integers(1, 12), st.integers(0, 9)), min_size=1, max_size=10))
+# Of u0 and u12, who refuse, nothing would be seen in any window.
+@given(st.lists(st.tuples(st.integers(0, 19 * 86400), st.integers(1, 11), st.integers(0, 9)), min_size=1, max_size=10))
 def test_what_comes_after_a_window_changes_nothing_in_it(known: Rows, events: list[tuple[int, int, int]]) -> None:
     night = open_night()
     past(night)
