@@ -44,6 +44,7 @@ def untaught(families: blend.Families, policies: Iterable[Repeats]) -> dict[Repe
 
 def learn(
     windows: Sequence[lessons.Window],
+    halfway: Sequence[lessons.Known],
     families: blend.Families,
     signal: str | None,
     policies: Sequence[Repeats],
@@ -52,7 +53,8 @@ def learn(
 ) -> tuple[dict[Repeats, Learned], dict[Repeats, Learned]]:
     """Of all windows but the last, for its families: what figures may be told of. Of all, for `families`: tonight's.
 
-    Only where `ranked` is a ranker learned.
+    Only where `ranked` is a ranker learned. `halfway` are windows from the middle of one to the middle of the next:
+    they teach it, too, where nothing of them lies beyond what it knows.
 
     Three steps, each a window further. What the windows before validation teach is judged on validation: that decides
     who makes the lists, and calibrates the chances, of what is measured on test. The same once more for tonight.
@@ -62,9 +64,11 @@ def learn(
     # One thread for each forest: waiting ones would spin where the machine is busy.
     with threadpool_limits(1, user_api="openmp"), ThreadPoolExecutor(max_workers=config.run.threads) as pool:
         seen = list(pool.map(lambda window: lessons.gather(window, names, policies, config, ranked), windows))
+        more = list(pool.map(lambda known: lessons.between(known, names, policies, config), halfway))
         views = [[of[policy] for of in seen] for policy in policies]
-        steps = list(pool.map(lambda given: _steps(given[0], names, signal, given[1], config, ranked),
-                              zip(views, policies, strict=True)))  # fmt: skip
+        others = [[of[policy] if of else None for of in more] for policy in policies]
+        steps = list(pool.map(lambda given: _steps(given[0], given[1], names, signal, given[2], config, ranked),
+                              zip(views, others, policies, strict=True)))  # fmt: skip
     last = {p: reliability.judge(a.ranker, of[-1], a.weights, names, p) if a.ranker else []
             for p, of, (a, _) in zip(policies, views, steps, strict=True)}  # fmt: skip
     before = {p: replace(a, reliability=last[p], weights=_spread(a.weights, names, windows[-1].families.names))
@@ -75,14 +79,19 @@ def learn(
 
 
 def _steps(
-    views: Sequence[Seen], names: Sequence[str], signal: str | None, policy: Repeats, config: Config, ranked: bool
-) -> tuple[Learned, Learned]:
-    """The last two of: learn from the first windows, judge on the next one, and once more with that one."""
+    views: Sequence[Seen], halfway: Sequence[Seen | None], names: Sequence[str], signal: str | None, policy: Repeats,
+    config: Config, ranked: bool,
+) -> tuple[Learned, Learned]:  # fmt: skip
+    """The last two of: learn from the first windows, judge on the next one, and once more with that one.
+
+    A window halfway ends with the first half of the one after it.
+    """
     judged: list[dict[str, Numbers]] = []
     teacher: Learned | None = None
     steps = []
     for last in range(max(1, len(views) - 2), len(views) + 1):
-        learned = _taught(views[:last], names, signal, policy, config, ranked)
+        more = [view for view in halfway[: last - 1] if view]
+        learned = _taught(views[:last], more, names, signal, policy, config, ranked)
         if teacher is not None:
             judged.append(_gains(teacher, views[last - 1], names, signal, policy))
             learned = _calibrated(learned, teacher, views[last - 1], names, policy)
@@ -92,16 +101,17 @@ def _steps(
 
 
 def _taught(
-    views: Sequence[Seen], names: Sequence[str], signal: str | None, policy: Repeats, config: Config, ranked: bool
-) -> Learned:
-    """Weights and ranker from these windows; equal weights where too few people can teach."""
+    views: Sequence[Seen], more: Sequence[Seen], names: Sequence[str], signal: str | None, policy: Repeats,
+    config: Config, ranked: bool,
+) -> Learned:  # fmt: skip
+    """Weights and ranker from these windows, a ranker from `more`, too; equal weights where too few people teach."""
     taught = [view.lesson(signal) for view in views] if signal else []
     if sum(len(lesson.truths) for lesson in taught) < config.evaluation.min_people:
         return Learned(_equal(len(names)), None, "too_little_data: too few people with a success in earlier windows")
     weights = blend.learn(taught, len(names))
     if not ranked:
         return Learned(weights, None, "a retraining brings it; this night trained without")
-    ranker = ranking.fit(views, weights, names, policy, config)
+    ranker = ranking.fit([*views, *more], weights, names, policy, config)
     lack = f"too_little_data: fewer than {config.ranker.min_successes} successes among candidates of earlier windows"
     return Learned(weights, ranker, "" if ranker else lack)
 

@@ -19,6 +19,10 @@ DRAWN_PEOPLE = 1_000
 """Of a window, whatever they did: their 150,000 candidates say how likely anything is, to the second digit."""
 
 
+Known = tuple[Interactions, evaluation.Truth]
+"""The world up to a cut, and what happened next."""
+
+
 @dataclass(frozen=True)
 class Window:
     """Families that know the world up to a cut, that world, and what happened next."""
@@ -52,6 +56,17 @@ def gather(
             happened = {s: np.take_along_axis(t, known.items, axis=1) & known.valid for s, t in tables.items()}
             parts.append((known, happened, {s: (t & permitted).sum(axis=1) for s, t in tables.items()}))
     return {policy: _seen(chosen, parts, np.isin(people, drawn)) for policy, parts in found.items()}
+
+
+def between(known: Known, names: Sequence[str], policies: Iterable[Repeats], config: Config) -> dict[Repeats, Seen]:
+    """What a window shows that is there to teach alone; nothing where one of these families could not learn by then.
+
+    Its families are fitted here and forgotten with the window: all that is kept of it is what it shows.
+    """
+    families = blend.fit(known[0], config)
+    if not set(names) <= families.models.keys():
+        return {}
+    return gather(Window(families, *known), names, policies, config, ranked=False)
 
 
 def _seen(

@@ -217,6 +217,7 @@ class Nets(Section):
 
 class Ranker(Section):
     windows: int = Field(ge=2)
+    halfway: bool
     people: int = Field(ge=1)
     negatives: float = Field(gt=0, le=1)
     iterations: int = Field(ge=1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import repeat
+from datetime import datetime, timedelta
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,9 @@ def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> 
         policies: list[Repeats] = sorted({p.repeats for p in config.placements.values()})
         history = interactions.load(con, run.as_of, config.signals.half_life_days)
         windows = evaluation.split(con, run, config.ranker.windows if ranked else 2)
-        past = [_past(con, run, start, end) for start, end in (windows.spans if windows else [])]
+        spans = windows.spans if windows else []
+        past = [_past(con, run, start, end) for start, end in spans]
+        halfway = [_past(con, run, *span) for span in _halfway(spans)] if ranked and config.ranker.halfway else []
         # Each fit is the same alone or beside another.
         with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
             families, *earlier = pool.map(blend.fit, [history, *(known for known, _ in past)], repeat(config))
@@ -88,7 +90,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> 
         measured: dict[tuple[str, str], Figures] = {}
         tested: tuple[str, ...] = ()
         if seen:
-            before, learned = choice.learn(seen, families, signal, policies, config, ranked)
+            before, learned = choice.learn(seen, halfway, families, signal, policies, config, ranked)
             test = seen[-1]
             measured = evaluation.measure(
                 test.families,
@@ -201,6 +203,14 @@ def _past(
         features.build(con, run, start, NEEDED)
         history = interactions.load(con, start, run.config.signals.half_life_days)
     return history, evaluation.truth(con, run, history, start, end)
+
+
+def _halfway(spans: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """From the middle of each window to the middle of the next, at the start of a local day."""
+    middles = [start + timedelta(days=(end.date() - start.date()).days // 2) for start, end in spans]
+    # A window of a single day has no middle.
+    apart = all(middle > start for middle, (start, _) in zip(middles, spans, strict=True))
+    return list(pairwise(middles)) if apart else []
 
 
 def _version(run: Run, families: blend.Families, weights: Weights, learned: Mapping[Repeats, choice.Learned]) -> str:

@@ -2,7 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -252,6 +256,51 @@ def test_a_retraining_measures_the_ranker_and_keeps_it(world: World, tmp_path: P
     assert reported["why"].is_not_null().all()
     assert again.rankers.keys() == model.rankers.keys()
     assert again.reliability.equals(model.reliability)
+
+
+def test_windows_halfway_begin_in_the_middle_of_one_and_end_in_the_middle_of_the_next() -> None:
+    # given: summer time begins in the night to 27 March
+    zone = ZoneInfo("Europe/Berlin")
+    days = [datetime(2011, 3, 1, tzinfo=zone), datetime(2011, 3, 15, tzinfo=zone), datetime(2011, 4, 12, tzinfo=zone)]
+    # when
+    found = training._halfway(list(pairwise(days)))
+    # then
+    assert found == [(datetime(2011, 3, 8, tzinfo=zone), datetime(2011, 3, 29, tzinfo=zone))]
+    assert not training._halfway([(days[0], days[0] + timedelta(days=1)), (days[0] + timedelta(days=1), days[1])])
+
+
+def test_what_lies_beyond_a_window_teaches_no_ranker_that_it_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given: four windows, three halfway, and who is taught by which
+    taught: list[tuple[list[str], list[str]]] = []
+
+    def note(views: list[str], more: list[str], *_: object) -> Learned:
+        taught.append((views, more))
+        return Learned(np.ones(1), None, "")
+
+    monkeypatch.setattr(choice, "_taught", note)
+    monkeypatch.setattr(choice, "_gains", lambda *_: {})
+    # when
+    windows: list[Any] = ["a", "b", "c", "d"]
+    halfway: list[Any] = ["ab", None, "cd"]
+    choice._steps(windows, halfway, ["trending"], "purchase", "never", settings(), ranked=True)
+    # then
+    assert taught == [(["a", "b"], ["ab"]), (["a", "b", "c"], ["ab"]), (["a", "b", "c", "d"], ["ab", "cd"])]
+
+
+def test_a_window_halfway_is_left_out_where_a_family_could_not_learn_by_then(world: World) -> None:
+    # given
+    run, windows = world.night.run, evaluation.split(world.night.con, world.night.run, 3)
+    assert windows is not None
+    with threadpool_limits(1, user_api="blas"):
+        known = training._past(world.night.con, run, *windows.spans[0])
+        names = list(blend.fit(known[0], run.config).names)
+        # when
+        shown = lessons.between(known, names, ["never"], run.config)
+        less = lessons.between(known, [*names, "unheard_of"], ["never"], run.config)
+    # then
+    assert shown["never"].truths["purchase"].any()
+    assert not shown["never"].drawn.any(), "it teaches alone: nothing is calibrated on it"
+    assert not less
 
 
 def test_a_night_that_trains_within_itself_says_that_it_has_no_ranker(world: World) -> None:
