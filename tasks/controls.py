@@ -57,12 +57,14 @@ def load(con: duckdb.DuckDBPyConnection, history: Interactions) -> Controls:
         "SELECT user_id, level, novelty_share, coalesce(muted_topics, []) FROM staging.people "
         "WHERE personalization AND (level < 1 OR novelty_share > 0 OR muted_topics IS NOT NULL)"
     ).fetchall()
-    return Controls(
-        {
-            person: Wish(level, share, np.array(sorted({i for t in muted for i in topics.get(t, ())}), dtype=np.int64))
-            for person, level, share, muted in rows
-        }
-    )
+    # Many mute the same.
+    items: dict[tuple[str, ...], Ints] = {}
+    wishes = {}
+    for person, level, share, muted in rows:
+        if (named := tuple(muted)) not in items:
+            items[named] = np.array(sorted({i for t in named for i in topics.get(t, ())}), dtype=np.int64)
+        wishes[person] = Wish(level, share, items[named])
+    return Controls(wishes)
 
 
 def muted(controls: Controls, block: Interactions) -> Cells:

@@ -15,8 +15,9 @@ from tasks.recommenders.popular import Popular
 from tasks.recommenders.repeat import Repeat
 from tasks.recommenders.top_k import place
 
-ENTRIES_AT_ONCE = 500
-"""Entries whose evidence is looked for in one go: the vectors of their pairs stay near the processor."""
+ENTRIES_AT_ONCE = {ItemItem.name: 10_000, Content.name: 500}
+"""Entries whose evidence is looked for in one go. Few where each pair is two vectors, which stay near the processor so;
+many where scipy walks through the whole matrix before it looks anything up."""
 REASONS = (
     "trending", "popular", "bought_before", "liked_before", "because_you_bought", "because_you_liked", "similar_taste",
     "similar_content",
@@ -77,8 +78,9 @@ def _strongest(block: Interactions, people: Ints, items: Ints, model: ItemItem |
     starts = np.cumsum(sizes) - sizes
     strength, which = np.zeros(len(people), dtype=np.float32), np.full(len(people), -1, dtype=np.int64)
     known = np.flatnonzero(sizes[people] > 0)
-    for first in range(0, len(known), ENTRIES_AT_ONCE):
-        part = known[first : first + ENTRIES_AT_ONCE]
+    at_once = ENTRIES_AT_ONCE[model.name]
+    for first in range(0, len(known), at_once):
+        part = known[first : first + at_once]
         many = sizes[people[part]]
         ends = np.cumsum(many)
         entry = np.repeat(np.arange(len(part)), many)

@@ -55,9 +55,10 @@ class Content:
         weight = block.weight * np.exp2(-block.last_age * rate)
         opinion = block.evidence(weight) - block.evidence(-weight)
         profiles = _unit((opinion @ self.vectors).astype(np.float32))
-        # Many texts read alike: such items must be level, and rank by position.
-        scores = exact_product(profiles, self._across)
-        return np.maximum(scores, 0, out=scores)
+        texts, text_of = self._texts
+        scores = exact_product(profiles, texts)
+        np.maximum(scores, 0, out=scores)
+        return np.take(scores, text_of, axis=1)
 
     def link(self, own: Ints, other: Ints) -> Floats:
         """The cosine of two items, cell by cell."""
@@ -65,8 +66,10 @@ class Content:
         return cosine
 
     @cached_property
-    def _across(self) -> NDArray[np.float64]:
-        return np.ascontiguousarray(self.vectors.T, dtype=np.float64)
+    def _texts(self) -> tuple[NDArray[np.float64], Ints]:
+        """Dimensions × what items can read like, and per item which of these: many read alike, and must be level."""
+        vectors, text_of = np.unique(self.vectors, axis=0, return_inverse=True)
+        return np.ascontiguousarray(vectors.T, dtype=np.float64), text_of.astype(np.int64)
 
     def save(self, file: Path) -> None:
         np.savez(file, vectors=self.vectors, half_life_days=self.half_life_days)

@@ -68,7 +68,8 @@ class Table:
             people, columns = people[columns >= 0], columns[columns >= 0]
         held = self.scores[people, columns]
         kept = may if self.columns is None else may[self.columns]
-        self.scores[:, ~kept] = 0
+        if not kept.all():
+            np.multiply(self.scores, kept.astype(np.float32), out=self.scores)
         self.scores[people, columns] = 0
         found, values = best(self.scores, k)
         self.scores[people, columns] = held

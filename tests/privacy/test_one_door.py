@@ -44,6 +44,6 @@ def test_every_way_into_history_asks_the_tombstones_first() -> None:
     """Rows reach `history.*` through ingest alone, which reads the ledger before anything else."""
     code = _code(ROOT / "tasks" / "ingest.py")
     assert code.index("tombstones.read(run.lake)") < code.index("_ingest_table(")
-    assert modules(re.compile(r"lake\.commit_manifest\(")) == {
+    assert modules(re.compile(r"shards\.commit_manifest\(")) == {
         "tasks/ingest.py", "tasks/erasure.py", "tasks/removal.py"
     }  # fmt: skip
