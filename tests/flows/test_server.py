@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from flows import automations
+from tasks import scan
 from tests.nights import people, shelf
+from tests.privacy import worlds
 
 pytestmark = [pytest.mark.prove, pytest.mark.server]
 
@@ -168,6 +170,32 @@ def test_drift_starts_one_retraining_however_often_it_was_deployed_and_is_said(s
     runs = [r for r in server.ask("flow_runs/filter", **retrain) if not r["auto_scheduled"]]
     assert len(runs) == 1
     assert runs[0]["parameters"]["lake"] == server.env["TAILORBIRD_LAKE"]
+
+
+def test_a_deployed_erasure_leaves_nobody_in_any_encoding(server: Server, market: Path, tmp_path: Path) -> None:
+    # Given a lake of its own, with people whose ids occur nowhere by chance, and what they asked
+    landing, lake, settings = tmp_path / "landing", tmp_path / "lake", tmp_path / "tailorbird.toml"
+    worlds.land(landing, market, canaries=True)
+    settings.write_text("[lake]\ngrace_seconds = 0\n")
+    where = [word for name, path in {"landing": landing, "lake": lake, "config": settings}.items()
+             for word in ("-p", f"{name}={path}")]  # fmt: skip
+    night = server.prefect("deployment", "run", "nightly/production", "--watch", "-p", "as_of=2026-03-31", *where)
+    assert night.returncode == 0, night.stdout[-1000:] + (server.home / "worker.log").read_text()[-3000:]
+    before = scan.scan(landing, lake, worlds.IDS)
+    command = [str(Path(sys.executable).with_name("tailorbird")), "request", "--lake", str(lake), "--user-file", "-"]
+    subprocess.run(
+        command, input="\n".join(worlds.CANARIES), env=server.env, text=True, check=True, timeout=PATIENCE_SECONDS
+    )
+
+    # When the deployment forgets them
+    erased = server.prefect("deployment", "run", "erase/daily", "--watch", *where)
+
+    # Then they were there, and neither the lake nor anything of Prefect's names one of them, however it is written
+    assert erased.returncode == 0, erased.stdout[-1000:] + (server.home / "worker.log").read_text()[-3000:]
+    assert scan.present(before)
+    after = scan.scan(landing, lake, worlds.IDS, [("prefect", server.home)])
+    assert any(place.startswith("prefect") for place in after)
+    assert {place: hits for place, hits in after.items() if hits} == {}
 
 
 def test_prefect_keeps_no_id_of_a_person(server: Server, market: Path) -> None:
