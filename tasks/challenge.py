@@ -58,7 +58,7 @@ def against_champion(challenger: Trained, champion: Trained, homes: Mapping[str,
         return Judgement(False, "too little data to compare on")
     overall = _difference(mine, theirs, config)
     slices = _slices(challenger, mine, theirs, homes, config)
-    widths = {p: _width(challenger, champion, p) for p in config.placements}
+    widths = {p: _width(challenger, champion, p, of.repeats) for p, of in config.placements.items()}
     worse = [f"{name} is worse beyond noise" for name, (_, _, high) in slices.items() if high < 0]
     worse += [f"{p}: {told}" for p, width in widths.items() if (told := _narrower(width, config))]
     figures = {"signal": signal, "ndcg@10": _told({"all": overall, **slices}), "width": widths}
@@ -76,12 +76,18 @@ def _gains(trained: Trained, name: str | None, config: Config) -> tuple[Gains, s
         return {}, None
     gains: Gains = {}
     for placement, settings in config.placements.items():
-        figures = trained.measured[name or model_runs.maker(trained.runs, placement), settings.repeats]
+        figures = trained.measured[name or _maker(trained, placement, settings.repeats), settings.repeats]
         gains[settings.repeats] = np.full(len(trained.tested), np.nan)
         counted = figures.truths[signal] > 0
         gains[settings.repeats][counted] = accuracy.per_person(figures, signal, "ndcg", blend.LEARNED_K)
     enough = [g for g in gains.values() if np.count_nonzero(~np.isnan(g)) >= config.evaluation.min_people]
     return gains, signal if enough else None
+
+
+def _maker(trained: Trained, placement: str, policy: Repeats) -> str:
+    """Whose lists the placement showed on the test window; a ranker that nothing before it could judge made none."""
+    maker = model_runs.maker(trained.runs, placement)
+    return maker if (maker, policy) in trained.measured else "blend"
 
 
 def _difference(
@@ -126,13 +132,13 @@ def _slices(
     return found
 
 
-def _width(challenger: Trained, champion: Trained, placement: str) -> dict[str, tuple[float, float]]:
+def _width(challenger: Trained, champion: Trained, placement: str, policy: Repeats) -> dict[str, tuple[float, float]]:
     """Challenger's and champion's coverage and popularity share of the placement's lists, where they are measured."""
     found = {}
     for metric in ("coverage", "popularity_share"):
         both = []
         for trained in (challenger, champion):
-            maker = model_runs.maker(trained.runs, placement)
+            maker = _maker(trained, placement, policy)
             kept = (
                 (pl.col("placement") == placement) & (pl.col("recommender") == maker)
                 & (pl.col("metric") == metric) & (pl.col("k") == blend.LEARNED_K)

@@ -130,6 +130,17 @@ def test_the_first_one_must_beat_every_baseline(config: Config) -> None:
     assert all(name in refused.why for name in evaluation.BASELINES)
 
 
+def test_a_ranker_that_only_the_test_window_could_judge_is_compared_by_the_lists_of_that_window(config: Config) -> None:
+    # given: it makes tonight's lists, and was not measured
+    made = trained(config)
+    rows = [{"recommender": "ranker", "placement": p, "role": "ranker", "used": True} for p in config.placements]
+    ranked = replace(made, runs=pl.concat([made.runs, pl.DataFrame(rows, schema_overrides=model_runs.SCHEMA)]))
+
+    # when, then: the blend made the lists that were
+    assert challenge.against_baselines(ranked, config) == challenge.against_baselines(made, config)
+    assert not challenge.against_champion(ranked, made, HOMES, config).better
+
+
 def test_too_little_to_compare_on_promotes_nobody(config: Config) -> None:
     empty = replace(trained(config), measured={}, tested=(), evaluation={"signal": None})
 
