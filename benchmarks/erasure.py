@@ -92,6 +92,7 @@ def measure(room: Path, users: int, events: int, days: int, *, champion: bool = 
     for name, do in (("first night, with ingest", night), *rebuild):
         told, took[name] = timed(do, run)
         steps[name] = told["seconds"]
+    # Without a champion the first night is all that a rebuild is.
     whole = [took[name] for name, _ in rebuild] or [*took.values()]
     erased = []
     for count in PEOPLE:

@@ -1,6 +1,6 @@
 """Stored tables: immutable Parquet files by bucket and period, and the manifest that says which of them count.
 
-Nothing here knows what a row means. A file that no manifest names is a leftover and is swept at the next commit.
+Nothing here knows what a row means. A file that no manifest names is a leftover and is swept when ingest next begins.
 """
 
 from __future__ import annotations

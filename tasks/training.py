@@ -195,9 +195,7 @@ def load(folder: Path, history: Interactions, config: Config) -> Trained:
     )
 
 
-def _past(
-    con: duckdb.DuckDBPyConnection, run: Run, start: datetime, end: datetime
-) -> tuple[Interactions, evaluation.Truth]:
+def _past(con: duckdb.DuckDBPyConnection, run: Run, start: datetime, end: datetime) -> lessons.Known:
     """The world up to `start`, and what happened from there up to `end`."""
     with features.window(con, run, start, "window"):
         features.build(con, run, start, NEEDED)

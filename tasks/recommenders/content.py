@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, exact_product, moved
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, exact_product, moved
 from tasks.settings import Config
 
 
@@ -69,7 +69,7 @@ class Content:
     def _texts(self) -> tuple[NDArray[np.float64], Ints]:
         """Dimensions × what items can read like, and per item which of these: many read alike, and must be level."""
         vectors, text_of = np.unique(self.vectors, axis=0, return_inverse=True)
-        return np.ascontiguousarray(vectors.T, dtype=np.float64), text_of.ravel().astype(np.int64)
+        return across(vectors).astype(np.float64), text_of.ravel().astype(np.int64)
 
     def save(self, file: Path) -> None:
         np.savez(file, vectors=self.vectors, half_life_days=self.half_life_days)

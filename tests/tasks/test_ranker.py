@@ -1,11 +1,10 @@
-"""The ranker: it learns from later windows alone, is kept as what was grown, and yields to something simpler."""
+"""The ranker: it learns from later windows alone, and is kept as what was grown."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,7 +17,6 @@ from tasks import (
     blend,
     candidates,
     chances,
-    choice,
     evaluation,
     lessons,
     nets,
@@ -28,7 +26,6 @@ from tasks import (
     training,
 )
 from tasks.chances import Chance, Forest
-from tasks.choice import Learned
 from tasks.ranker import Ranker, Seen, beside
 from tasks.ranker_features import describe
 from tasks.recommenders import Interactions, interactions
@@ -269,24 +266,6 @@ def test_windows_halfway_begin_in_the_middle_of_one_and_end_in_the_middle_of_the
     assert not training._halfway([(days[0], days[0] + timedelta(days=1)), (days[0] + timedelta(days=1), days[1])])
 
 
-def test_what_lies_beyond_a_window_teaches_no_ranker_that_it_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given: four windows, three halfway, and who is taught by which
-    taught: list[tuple[list[str], list[str]]] = []
-
-    def note(views: list[str], more: list[str], *_: object) -> Learned:
-        taught.append((views, more))
-        return Learned(np.ones(1), None, "")
-
-    monkeypatch.setattr(choice, "_taught", note)
-    monkeypatch.setattr(choice, "_gains", lambda *_: {})
-    # when
-    windows: list[Any] = ["a", "b", "c", "d"]
-    halfway: list[Any] = ["ab", None, "cd"]
-    choice._steps(windows, halfway, ["trending"], "purchase", "never", settings(), ranked=True)
-    # then
-    assert taught == [(["a", "b"], ["ab"]), (["a", "b", "c"], ["ab"]), (["a", "b", "c", "d"], ["ab", "cd"])]
-
-
 def test_a_window_halfway_is_left_out_where_a_family_could_not_learn_by_then(world: World) -> None:
     # given
     run, windows = world.night.run, evaluation.split(world.night.con, world.night.run, 3)
@@ -309,44 +288,6 @@ def test_a_night_that_trains_within_itself_says_that_it_has_no_ranker(world: Wor
     assert not cold.rankers
     assert cold.reliability.is_empty()
     assert set(cold.runs.filter(pl.col("recommender") == "ranker")["used"]) == {False}
-
-
-def test_something_simpler_that_was_better_beyond_noise_makes_the_lists() -> None:
-    # given: on later days the blend, or one family, was clearly better than the ranker
-    draw = np.random.default_rng(5)
-    people, found = 400, Ranker((), {}, {})
-    low, high = draw.normal(0.2, 0.05, people), draw.normal(0.4, 0.05, people)
-    learned = Learned(np.array([0.7, 0.3]), found, "")
-    told = {
-        "ranker": {"ranker": high, "blend": low, "trending": low, "repeat": low},
-        "blend": {"ranker": low, "blend": high, "trending": low, "repeat": low},
-        "repeat": {"ranker": low, "blend": low, "trending": low, "repeat": high},
-    }
-    for best, gains in told.items():
-        # when
-        chosen = choice._chosen(learned, [gains], ["trending", "repeat"], settings())
-        # then
-        assert chosen.chosen == best
-        assert (chosen.ranker is not None) == (best == "ranker")
-        assert chosen.why
-    assert chosen.weights.argmax() == 1, "repeat alone leads"
-
-
-def test_a_difference_within_noise_changes_nobody() -> None:
-    draw = np.random.default_rng(5)
-    level = draw.normal(0.3, 0.1, 400)
-    gains = {"ranker": level, "blend": level + draw.normal(0.0005, 0.1, 400), "trending": level - 0.1}
-
-    chosen = choice._chosen(Learned(np.ones(1), Ranker((), {}, {}), ""), [gains], ["trending"], settings())
-
-    assert chosen.chosen == "ranker"
-
-
-def test_a_ranker_that_no_later_window_judged_makes_no_list() -> None:
-    chosen = choice._chosen(Learned(np.ones(1), Ranker((), {}, {}), ""), [], ["trending"], settings())
-
-    assert chosen.ranker is None
-    assert "no later window" in chosen.why
 
 
 def test_a_share_of_the_blend_moves_the_order_between_the_two() -> None:
