@@ -102,7 +102,7 @@ def _recommend(name: str, con: duckdb.DuckDBPyConnection, tonight: Night, seen: 
     if isinstance(model, Als):
         # Lists of everybody, and the people on whom is measured and learned.
         often = seen.scored / len(history)
-        seen.top_k = floors.top_k(history, model, tonight.run.config)
+        seen.top_k = floors.top_k(history, model)
         seen.note("top-k", seen.top_k["ours"] * often, seen.top_k["recommend"] * often, often)
 
 

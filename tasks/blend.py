@@ -6,6 +6,7 @@ It learns on exactly what a ranker is given: for each person the best items of e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -93,16 +94,30 @@ class Lesson:
 
 def fit(history: Interactions, config: Config) -> Families:
     """Every family that finds enough to learn from."""
-    models: dict[str, Recommender] = {}
-    unused: dict[str, str] = {}
-    for family in FAMILIES:
+    (families,) = fit_each([history], config, threads=1)
+    return families
+
+
+def fit_each(histories: Sequence[Interactions], config: Config, threads: int) -> list[Families]:
+    """The same of several histories; each fit is the same alone or beside others."""
+
+    def fitted(given: tuple[Interactions, type[Recommender]]) -> Recommender | str:
+        history, family = given
         try:
             if not len(history):
                 raise TooLittleDataError("nobody has a history")
-            models[family.name] = family.fit(history, config)
+            return family.fit(history, config)
         except TooLittleDataError as lack:
-            unused[family.name] = f"too_little_data: {lack}"
-    return Families(models, unused)
+            return f"too_little_data: {lack}"
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        found = list(pool.map(fitted, [(history, family) for history in histories for family in FAMILIES]))
+    each = []
+    for start in range(0, len(found), len(FAMILIES)):
+        named = {family.name: of for family, of in zip(FAMILIES, found[start:], strict=False)}
+        models = {name: of for name, of in named.items() if not isinstance(of, str)}
+        each.append(Families(models, {name: of for name, of in named.items() if isinstance(of, str)}))
+    return each
 
 
 def opinions(families: Families, block: Interactions, min_people: int) -> list[Voice]:

@@ -124,9 +124,10 @@ def _leading(rows: Ints, items: Ints, values: Floats, most: int) -> Flags:
     """Which are among the `most` highest of their row, equal ones by position."""
     if len(rows) == 0 or np.bincount(rows).max() <= most:
         return np.ones(len(rows), dtype=bool)
-    # Bits of floats above 0 are ordered as the floats are.
-    descending = (rows << np.int64(32)) - values.view(np.int32)
-    order = np.lexsort((items, descending))
+    # Bits of floats above 0 are ordered as the floats are. Row, value and item share a number of 64 bits, as long as a
+    # block has fewer than 2³² cells.
+    descending = (rows << np.int64(31)) - values.view(np.int32)
+    order = np.argsort(descending * (items.max() + 1) + items)
     leading = np.zeros(len(rows), dtype=bool)
     leading[order] = place(rows[order]) < most
     return leading

@@ -170,8 +170,8 @@ def measured_people(history: Interactions, happened: Truth, most: int, seed: int
 
 def drawn_people(history: Interactions, rows: Ints, most: int, seed: int) -> Ints:
     """Of more than `most` rows those whose hash of seed and id is lowest, ascending: no other row changes the draw."""
-    if len(rows) <= most:
-        return rows
+    if len(rows) <= most or not most:
+        return rows[:most]
     key = [hashlib.sha256(f"{seed}\0{history.people[row]}".encode()).digest() for row in rows]
     # Trailing zero bytes are cut by numpy, in ids as in any other text, and order nothing else.
     return np.sort(rows[np.argsort(np.array(key, dtype="S32"), kind="stable")[:most]])

@@ -17,7 +17,7 @@ from tasks.recommenders.top_k import place
 
 ENTRIES_AT_ONCE = {ItemItem.name: 10_000, Content.name: 500}
 """Entries whose evidence is looked for in one go. Few where each pair is two vectors, which stay near the processor so;
-many where scipy walks through the whole matrix before it looks anything up."""
+many where all pairs are looked up in one walk through the matrix."""
 REASONS = (
     "trending", "popular", "bought_before", "liked_before", "because_you_bought", "because_you_liked", "similar_taste",
     "similar_content",

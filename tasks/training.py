@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import pairwise, repeat
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from tasks import accuracy, blend, choice, evaluation, features, lessons, model_runs, outcomes, reliability
 from tasks.accuracy import Figures
 from tasks.ranker import Ranker
-from tasks.recommenders import Catalogue, Interactions, TooLittleDataError, interactions
+from tasks.recommenders import Catalogue, Interactions, Recommender, TooLittleDataError, interactions
 from tasks.settings import Config, Repeats, Run
 
 NEEDED = ("user_item", "item_popularity", "item_attributes")
@@ -81,9 +81,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> 
         spans = windows.spans if windows else []
         past = [_past(con, run, start, end) for start, end in spans]
         halfway = [_past(con, run, *span) for span in _halfway(spans)] if ranked and config.ranker.halfway else []
-        # Each fit is the same alone or beside another.
-        with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
-            families, *earlier = pool.map(blend.fit, [history, *(known for known, _ in past)], repeat(config))
+        families, *earlier = blend.fit_each([history, *(known for known, _ in past)], config, config.run.threads)
         seen = [lessons.Window(of, *world) for of, world in zip(earlier, past, strict=True)]
         signal = evaluation.main_signal(seen[-2].happened, config) if seen else None
         before = learned = choice.untaught(families, policies)
@@ -172,16 +170,20 @@ def load(folder: Path, history: Interactions, config: Config) -> Trained:
     stood = {item: place for place, item in enumerate(facts["items"])}
     places = np.array([stood.get(item, -1) for item in history.catalogue.ids], dtype=np.int64)
     kinds = {family.name: family for family in blend.FAMILIES}
-    models, gone = {}, set()
-    with threadpool_limits(1, user_api="blas"):
-        for name in facts["families"]:
-            try:
-                fresh = kinds[name] in blend.FITTED_NIGHTLY
-                saved = kinds[name].load(folder / f"{name}.npz") if not fresh else None
-                models[name] = saved.align(places) if saved else kinds[name].fit(history, config)
-            except TooLittleDataError:
-                gone.add(name)
-    kept = [name not in gone for name in facts["families"]]
+
+    def ready(name: str) -> Recommender | None:
+        if kinds[name] not in blend.FITTED_NIGHTLY:
+            return kinds[name].load(folder / f"{name}.npz").align(places)
+        try:
+            return kinds[name].fit(history, config)
+        except TooLittleDataError:
+            return None
+
+    # Each fit is the same alone or beside others.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(max_workers=config.run.threads) as pool:
+        found = dict(zip(facts["families"], pool.map(ready, facts["families"]), strict=True))
+    models = {name: model for name, model in found.items() if model is not None}
+    kept = [name in models for name in facts["families"]]
     return Trained(
         history=history,
         families=blend.Families(models, facts["unused"]),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -170,70 +169,6 @@ COLD_BELOW = 5
 """Events: below, a history names hardly more than one taste, and popularity does most of the work."""
 HOT_FROM = 20
 """Events: from here on a history is longer than a list, and the person's own habits lead it."""
-
-
-ROWS_AT_ONCE, COLUMNS_AT_ONCE = 8, 2048
-"""Of a matrix product in single precision: so few rows are one tile of the processor, and the columns stay near it."""
-EXACT_ROWS, EXACT_COLUMNS = 512, 4096
-"""Of one in double precision, whose memory this bounds."""
-
-
-def product(people: Floats, across: Floats) -> Floats:
-    """The rows of `people` times the columns of `across`, so that a person's row is the same bytes in any block.
-
-    BLAS rounds a row by where it stands among the others. So it is given few at a time, always as many, and whether it
-    then rounds all of them alike is tried out for each shape. If not, double precision is the way, at up to twice the
-    time: there the difference is far below what single precision keeps, 0 of 10 million cells differed.
-    """
-    if not _alike(*across.shape):
-        return exact_product(people, across)
-    found = np.empty((len(people), across.shape[1]), dtype=np.float32)
-    whole = len(people) // ROWS_AT_ONCE * ROWS_AT_ONCE
-    _tiled(people[:whole], across, found[:whole])
-    if whole < len(people):
-        last = np.zeros((ROWS_AT_ONCE, people.shape[1]), dtype=np.float32)
-        last[: len(people) - whole] = people[whole:]
-        tile = np.empty((ROWS_AT_ONCE, across.shape[1]), dtype=np.float32)
-        _tiled(last, across, tile)
-        found[whole:] = tile[: len(people) - whole]
-    return found
-
-
-def _tiled(people: Floats, across: Floats, found: Floats) -> None:
-    """Into `found`; there are whole tiles of people."""
-    for first in range(0, across.shape[1], COLUMNS_AT_ONCE):
-        columns = slice(first, first + COLUMNS_AT_ONCE)
-        for start in range(0, len(people), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            np.matmul(people[rows], across[:, columns], out=found[rows, columns])
-
-
-@lru_cache(maxsize=256)
-def _alike(dimensions: int, items: int) -> bool:
-    """Whether equal rows of one tile have equal products with a table of this shape."""
-    draw = np.random.Generator(np.random.Philox(dimensions))
-    across = draw.random((dimensions, items), dtype=np.float32) - np.float32(0.5)
-    people = np.repeat(draw.random((1, dimensions), dtype=np.float32), ROWS_AT_ONCE, axis=0)
-    found = np.empty((ROWS_AT_ONCE, items), dtype=np.float32)
-    _tiled(people, across, found)
-    return bool((found == found[0]).all())
-
-
-def exact_product(people: Floats, across: Floats | NDArray[np.float64]) -> Floats:
-    """The same in double precision: equal columns have equal products, too, wherever they stand."""
-    found = np.empty((len(people), across.shape[1]), dtype=np.float32)
-    for first in range(0, across.shape[1], EXACT_COLUMNS):
-        columns = slice(first, first + EXACT_COLUMNS)
-        exact = across[:, columns].astype(np.float64, copy=False)
-        for start in range(0, len(people), EXACT_ROWS):
-            rows = slice(start, start + EXACT_ROWS)
-            found[rows, columns] = people[rows].astype(np.float64) @ exact
-    return found
-
-
-def across(items: Floats) -> Floats:
-    """Items × dimensions as `product` wants them."""
-    return np.ascontiguousarray(items.T)
 
 
 class Recommender(Protocol):

@@ -14,7 +14,8 @@ import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, moved, product
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
+from tasks.recommenders.opinions import Products
 from tasks.settings import Config
 
 FIRST_SCALE = 0.01
@@ -54,10 +55,12 @@ class Als:
         return cls(factors, settings.regularization, settings.confidence, settings.half_life_days)
 
     def score(self, block: Interactions) -> Floats:
+        return self.say(block).table()
+
+    def say(self, block: Interactions) -> Products:
         cells = block.evidence(block.fresh(self.half_life_days))
         people = self._folding.recalculate_user(np.arange(len(block)), sp.csr_matrix(cells))
-        scores = product(people, self._across)
-        return np.maximum(scores, 0, out=scores)
+        return Products(people, self.factors)
 
     @cached_property
     def _folding(self) -> AlternatingLeastSquares:
@@ -66,10 +69,6 @@ class Als:
         model.item_factors = self.factors
         model.YtY  # noqa: B018 - is kept when it is first asked for, here and not by two threads at once
         return model
-
-    @cached_property
-    def _across(self) -> Floats:
-        return across(self.factors)
 
     def save(self, file: Path) -> None:
         settings = np.array([self.regularization, self.confidence, self.half_life_days])

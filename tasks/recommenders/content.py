@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, exact_product, moved
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
+from tasks.recommenders.opinions import Products
 from tasks.settings import Config
 
 
@@ -34,42 +34,23 @@ class Content:
 
     @classmethod
     def fit(cls, history: Interactions, config: Config) -> Self:
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
         settings = config.recommenders.content
-        reader = TfidfVectorizer(
-            ngram_range=(1, 2), min_df=2, max_features=settings.max_terms, sublinear_tf=True, dtype=np.float32
-        )
-        try:
-            terms = reader.fit_transform(history.catalogue.text)
-        except ValueError:
-            raise TooLittleDataError("no word is shared by two items") from None
-        if min(terms.shape) <= settings.dimensions:
-            return cls(_centred(_unit(terms.toarray())), settings.half_life_days)
-        reduced = TruncatedSVD(n_components=settings.dimensions, random_state=config.run.seed).fit_transform(terms)
-        return cls(_centred(_unit(reduced.astype(np.float32))), settings.half_life_days)
+        vectors = _read(history.catalogue.text, settings.max_terms, settings.dimensions, config.run.seed)
+        return cls(vectors, settings.half_life_days)
 
     def score(self, block: Interactions) -> Floats:
+        return self.say(block).table()
+
+    def say(self, block: Interactions) -> Products:
         rate = np.float32(1 / self.half_life_days - 1 / block.half_life_days)
         weight = block.weight * np.exp2(-block.last_age * rate)
         opinion = block.evidence(weight) - block.evidence(-weight)
-        profiles = _unit((opinion @ self.vectors).astype(np.float32))
-        texts, text_of = self._texts
-        scores = exact_product(profiles, texts)
-        np.maximum(scores, 0, out=scores)
-        return np.take(scores, text_of, axis=1)
+        return Products(_unit((opinion @ self.vectors).astype(np.float32)), self.vectors)
 
     def link(self, own: Ints, other: Ints) -> Floats:
         """The cosine of two items, cell by cell."""
         cosine: Floats = np.maximum(np.einsum("...d,...d->...", self.vectors[own], self.vectors[other]), 0)
         return cosine
-
-    @cached_property
-    def _texts(self) -> tuple[NDArray[np.float64], Ints]:
-        """Dimensions × what items can read like, and per item which of these: many read alike, and must be level."""
-        vectors, text_of = np.unique(self.vectors, axis=0, return_inverse=True)
-        return across(vectors).astype(np.float64), text_of.ravel().astype(np.int64)
 
     def save(self, file: Path) -> None:
         np.savez(file, vectors=self.vectors, half_life_days=self.half_life_days)
@@ -81,6 +62,23 @@ class Content:
 
     def align(self, places: Ints) -> Self:
         return replace(self, vectors=moved(self.vectors, places))
+
+
+@lru_cache(maxsize=1)
+def _read(texts: tuple[str, ...], max_terms: int, dimensions: int, seed: int) -> Floats:
+    """A vector for each text. They are the same in all windows of a night where no item came or changed."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    reader = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=max_terms, sublinear_tf=True, dtype=np.float32)
+    try:
+        terms = reader.fit_transform(texts)
+    except ValueError:
+        raise TooLittleDataError("no word is shared by two items") from None
+    if min(terms.shape) <= dimensions:
+        return _centred(_unit(terms.toarray()))
+    reduced = TruncatedSVD(n_components=dimensions, random_state=seed).fit_transform(terms)
+    return _centred(_unit(reduced.astype(np.float32)))
 
 
 def _centred(vectors: Floats) -> Floats:

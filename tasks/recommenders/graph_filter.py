@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -11,9 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, across, moved, product
+from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
 from tasks.recommenders.als import FIRST_SCALE, first_factors
 from tasks.recommenders.item_item import LEAST_DEGREE, recent
+from tasks.recommenders.opinions import Products
 from tasks.settings import Config
 
 SPARE = 32
@@ -68,13 +68,10 @@ class GraphFilter:
         return cls((own[:, None] * passed).astype(np.float32), (lift[:, None] * basis).astype(np.float32))
 
     def score(self, block: Interactions) -> Floats:
-        people = (block.evidence(block.weight) @ self.inward).astype(np.float32)
-        scores = product(people, self._across)
-        return np.maximum(scores, 0, out=scores)
+        return self.say(block).table()
 
-    @cached_property
-    def _across(self) -> Floats:
-        return across(self.outward)
+    def say(self, block: Interactions) -> Products:
+        return Products((block.evidence(block.weight) @ self.inward).astype(np.float32), self.outward)
 
     def save(self, file: Path) -> None:
         np.savez(file, inward=self.inward, outward=self.outward)

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from tasks.recommenders import Flags, Floats, Interactions, Ints, TooLittleDataError, moved, product
+from tasks.recommenders import Flags, Floats, Interactions, Ints, TooLittleDataError, moved
 from tasks.settings import Config
 
 
@@ -63,7 +63,8 @@ class Profile:
             np.add.at(mixture, (np.arange(len(block)), rows), rows > 0)
         told = mixture.sum(axis=1)
         # Whoever told nothing gets no opinion: that is what trending and popular are for.
-        return product(mixture / np.maximum(told, 1)[:, None], self.share)
+        found: Floats = (mixture / np.maximum(told, 1)[:, None]) @ self.share
+        return found
 
     def save(self, file: Path) -> None:
         np.savez(file, groups=np.array(self.groups, dtype=np.str_), share=self.share)
