@@ -22,8 +22,9 @@ import duckdb
 from benchmarks import floors
 from benchmarks.floors import Spent, spent
 from flows.nightly import Night, night
-from tasks.recommenders import Floats, Interactions
+from tasks.recommenders import Interactions
 from tasks.recommenders.als import Als
+from tasks.recommenders.opinions import Products
 from tasks.settings import Config, Run, open_run
 
 
@@ -125,7 +126,7 @@ FLOORS = {
 @contextmanager
 def _watched(seen: Seen) -> Iterator[None]:
     """Note what ALS is fitted on, how long that takes, and how many people it scores."""
-    fit, score = Als.fit, Als.score
+    fit, say = Als.fit, Als.say
 
     def fit_and_note(history: Interactions, config: Config) -> Als:
         models: list[Als] = []
@@ -133,11 +134,11 @@ def _watched(seen: Seen) -> Iterator[None]:
         seen.fitted.append(history)
         return models[0]
 
-    def score_and_note(self: Als, block: Interactions) -> Floats:
+    def say_and_note(self: Als, block: Interactions) -> Products:
         seen.scored += len(block)
-        return score(self, block)
+        return say(self, block)
 
-    with patch.object(Als, "fit", fit_and_note), patch.object(Als, "score", score_and_note):
+    with patch.object(Als, "fit", fit_and_note), patch.object(Als, "say", say_and_note):
         yield
 
 

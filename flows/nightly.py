@@ -48,6 +48,7 @@ from tasks import (
 from tasks.errors import BlockedError, ConfigurationError, TailorbirdError
 from tasks.findings import CheckReport
 from tasks.ledger import Ingested
+from tasks.recommenders import content
 from tasks.report import Summary
 from tasks.settings import Run, load_config, open_run
 
@@ -256,6 +257,12 @@ def scheduled_day(config: Path | None) -> date:
     return moment.astimezone(ZoneInfo(load_config(config).run.timezone)).date()
 
 
+def warm_up() -> None:
+    """Import what takes seconds to import, while ingest waits for the disk."""
+    quality.warm_up()
+    content.warm_up()
+
+
 @flow(name="nightly", flow_run_name=run_name, persist_result=False)
 def nightly(landing: str, lake: str, as_of: str | None = None, config: str | None = None, wait: float = 0) -> Summary:
     """One night as a Prefect flow.
@@ -271,8 +278,7 @@ def nightly(landing: str, lake: str, as_of: str | None = None, config: str | Non
         raise ConfigurationError("nightly: landing and lake must be named; see the deployment's parameters")
     settings = Path(config) if config else None
     run = open_run(landing=landing, lake=Path(lake), as_of=as_of, config=settings, today=scheduled_day(settings))
-    # Great Expectations takes seconds to import: it can do so while ingest waits for the disk.
-    Thread(target=quality.warm_up, daemon=True).start()
+    Thread(target=warm_up, daemon=True).start()
     try:
         summary = night(run, as_task, wait=wait)
     except BlockedError as problem:

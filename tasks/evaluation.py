@@ -204,7 +204,7 @@ def measure(
         start, block = part
         return _of_block(block, people[start : start + len(block)], families, weights, happened, config, rankers, by)
 
-    blocks = chosen.blocks(config.run.max_block_cells // (len(families.models) + 1))
+    blocks = chosen.blocks(config.run.max_block_cells // candidates.TABLES)
     # Blocks do not depend on the number of threads, and the pool keeps their order.
     with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
         parts = list(pool.map(measured, blocks))

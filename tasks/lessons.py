@@ -46,7 +46,7 @@ def gather(
     chosen = history.take(people)
     families = blend.Families({name: window.families.models[name] for name in names}, {})
     found: dict[Repeats, list[tuple[Candidates, dict[str, Flags], dict[str, np.ndarray]]]] = {p: [] for p in policies}
-    for start, block in chosen.blocks(config.run.max_block_cells // (len(names) + 1)):
+    for start, block in chosen.blocks(config.run.max_block_cells // candidates.TABLES):
         rows = people[start : start + len(block)]
         voices = blend.opinions(families, block, config.privacy.min_people)
         tables = {signal: window.happened.dense(signal, rows) for signal in evaluation.SIGNALS}

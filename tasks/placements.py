@@ -71,7 +71,7 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
     lists = Lists()
     config, history = run.config, trained.history
     wishes = controls.load(con, history)
-    cells = config.run.max_block_cells // (len(trained.families.models) + 1)
+    cells = config.run.max_block_cells // candidates.TABLES
     with threadpool_limits(1, user_api="blas"):
         blocks = history.blocks(cells) if trained.families.models else iter(())
         # Blocks do not depend on the number of threads, and the pool keeps their order.

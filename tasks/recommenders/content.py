@@ -64,6 +64,12 @@ class Content:
         return replace(self, vectors=moved(self.vectors, places))
 
 
+def warm_up() -> None:
+    """Import scikit-learn, so that the first fit need not wait for it."""
+    import sklearn.decomposition
+    import sklearn.feature_extraction.text  # noqa: F401
+
+
 @lru_cache(maxsize=1)
 def _read(texts: tuple[str, ...], max_terms: int, dimensions: int, seed: int) -> Floats:
     """A vector for each text. They are the same in all windows of a night where no item came or changed."""

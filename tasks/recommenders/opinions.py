@@ -19,8 +19,8 @@ Cells = tuple[Ints, Ints]
 """People of a block and items of the catalogue, pair by pair."""
 ROUNDING = 1e-6
 """Share by which two strengths differ at most that a product in single precision may make equal."""
-CELLS_AT_ONCE = 4_000_000
-"""Of a matrix product that is searched at once, and not kept: 16 MB stay near the processor."""
+CELLS_AT_ONCE = 6_000_000
+"""Of a matrix product that is searched at once, and not kept: 24 MB stay near the processor."""
 PAIRS_AT_ONCE = 2048
 """Vectors multiplied pair by pair in one go: they stay nearer still."""
 
