@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from tasks import accuracy, blend, candidates, diversity
 from tasks.accuracy import Figures
-from tasks.candidates import Candidates
+from tasks.candidates import Candidates, Voice
 from tasks.diversity import CUTOFFS, Yardstick
 from tasks.ranker import Ranker, rank
 from tasks.recommenders import Flags, Interactions, Ints
 from tasks.recommenders.content import Content
+from tasks.recommenders.opinions import Alike, ranked
 from tasks.settings import Config, Repeats, Run
 
 SIGNALS = ("purchase", "click", "helpful")
@@ -225,22 +226,29 @@ def _of_block(
     found: dict[tuple[str, str], Figures] = {}
     tables = {signal: happened.dense(signal, rows) for signal in SIGNALS}
     voices = blend.opinions(families, block, config.privacy.min_people)
-    gathered = candidates.gather(voices, block, weights)
+    gathered, usual = candidates.gather(voices, block, weights), candidates.gather(_baselines(block), block, weights)
     about = block.temperatures(), _slices(block)
     for policy, mixture in weights.items():
         permitted = blend.allowed(block, policy)
         truths = {signal: np.count_nonzero(table & permitted, axis=1) for signal, table in tables.items()}
         named = (families.names, mixture, policy)
-        lists = dict(_contenders(gathered[policy], permitted, block, named, rankers.get(policy)))
-        usual = np.where(lists[UNSURPRISING][1], lists[UNSURPRISING][0], -1)
+        lists = dict(_contenders(gathered[policy], usual[policy], block, named, rankers.get(policy)))
+        unsurprising = np.where(lists[UNSURPRISING][1], lists[UNSURPRISING][0], -1)
         for name, (items, listed) in lists.items():
-            found[name, policy] = _figures(items, listed, usual, tables, truths, about, by)
+            found[name, policy] = _figures(items, listed, unsurprising, tables, truths, about, by)
     return found
+
+
+def _baselines(block: Interactions) -> list[Voice]:
+    """What is popular is so for everybody."""
+    everybody, one_kind = np.ones((len(block), 1), dtype=np.float32), np.zeros(len(block.catalogue), dtype=np.int64)
+    strengths = [block.catalogue.demand[days].astype(np.float32) for days in BASELINES.values()]
+    return [Voice(Alike(s, one_kind, everybody, ranked(s, one_kind)), block.catalogue.recommendable) for s in strengths]
 
 
 def _contenders(
     known: Candidates,
-    permitted: Flags,
+    usual: Candidates,
     block: Interactions,
     named: tuple[tuple[str, ...], NDArray[np.float64], Repeats],
     ranker: Ranker | None,
@@ -254,9 +262,8 @@ def _contenders(
     yield "blend", known.listed(mixed, k)[:2]
     if ranker is not None:
         yield "ranker", known.listed(rank(ranker, block, known, mixed, names, mixture, policy)[0], k)[:2]
-    for name, days in BASELINES.items():
-        positions, values = candidates.best(block.catalogue.demand[days].astype(np.float32)[None, :] * permitted, k)
-        yield name, (positions, values > 0)
+    for name, scores in zip(BASELINES, usual.scores, strict=True):
+        yield name, usual.listed(scores, k)[:2]
 
 
 def _figures(
