@@ -6,10 +6,10 @@ The hash is over what the rows say, in key order, bucket by bucket: no thread, f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from tasks.owners import bucket_of
 # Rows whose text is hashed as one string: bounds memory, and is part of what the content hash is.
 CHUNK_ROWS = 1 << 16
 
-# Rows whose text is in memory at once, per hasher.
-HASHED_ROWS = 1 << 14
+# Rows that one query asks the text of, and how many of them are in memory at once.
+HASHED_ROWS = 1 << 19
+ROWS_AT_ONCE = 1 << 14
 
-# A chunk is too small to use more than one core.
+# DuckDB uses both cores for a query, Python but one to hash what it says.
 HASHERS = 2
 
 
@@ -47,6 +48,8 @@ class Part:
 
 Span = tuple[int, int, int]
 """A bucket, its first row id and how many rows it has."""
+Chunk = tuple[int, int, int]
+"""A bucket, and the row ids from the first to before the last of what is hashed as one string."""
 
 
 def arrange(con: duckdb.DuckDBPyConnection, contract: Contract, buckets: int) -> list[Part]:
@@ -117,7 +120,7 @@ def _digested(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, sp
     digests = {bucket: hashlib.sha256() for bucket, _, _ in spans}
     (threads,) = con.execute("SELECT current_setting('threads')").fetchall()[0]
     with ThreadPoolExecutor(min(HASHERS, threads)) as pool:
-        hashes = pool.map(lambda chunk: _hashed(con, table, row, *chunk[1:]), chunks)
+        hashes = chain.from_iterable(pool.map(lambda run: _hashed(con, table, row, run), _runs(chunks)))
         for (bucket, _, _), digest in zip(chunks, hashes, strict=True):
             digests[bucket].update(digest.encode())
     # A table without rows is a file without rows, so that its view exists and has columns.
@@ -126,16 +129,34 @@ def _digested(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, sp
     ]
 
 
-def _hashed(con: duckdb.DuckDBPyConnection, table: str, row: str, first: int, end: int) -> str:
-    """The hash of the text of these rows, one after the other, as DuckDB lays them out side by side for Arrow."""
-    digest = hashlib.sha256()
+def _runs(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """The chunks in runs of about `HASHED_ROWS`: a query for each of many small ones would cost more than its rows."""
+    run: list[Chunk] = []
+    for chunk in chunks:
+        run.append(chunk)
+        if chunk[2] - run[0][1] >= HASHED_ROWS:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _hashed(con: duckdb.DuckDBPyConnection, table: str, row: str, chunks: Sequence[Chunk]) -> list[str]:
+    """The hash of the text of each of these chunks, row after row, as DuckDB lays them out side by side for Arrow."""
+    digests = [hashlib.sha256() for _ in chunks]
+    number, at = 0, chunks[0][1]
     with con.cursor() as cursor:
-        texts = cursor.sql(f"SELECT {row} AS text FROM {table} WHERE rowid >= {first} AND rowid < {end}")
-        for batch in texts.to_arrow_reader(HASHED_ROWS):
+        texts = cursor.sql(f"SELECT {row} AS text FROM {table} WHERE rowid >= {at} AND rowid < {chunks[-1][2]}")
+        for batch in texts.to_arrow_reader(ROWS_AT_ONCE):
             _, places, octets = batch.column(0).buffers()
-            ends = np.frombuffer(places, dtype=np.int32)
-            digest.update(memoryview(octets)[ends[0] : ends[batch.num_rows]])
-    return digest.hexdigest()
+            starts, text, done = np.frombuffer(places, dtype=np.int32), memoryview(octets), 0
+            while done < batch.num_rows:
+                until = min(batch.num_rows, done + chunks[number][2] - at)
+                digests[number].update(text[starts[done] : starts[until]])
+                at, done = at + until - done, until
+                number += at == chunks[number][2]
+    assert number == len(chunks)
+    return [digest.hexdigest() for digest in digests]
 
 
 def _text(column: Column) -> str:
