@@ -13,10 +13,11 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, candidates, controls, default_lists, reasons
+from tasks import blend, candidates, controls, default_lists, owners, reasons
 from tasks.candidates import Candidates
 from tasks.controls import Controls
 from tasks.evaluation import SIGNALS
+from tasks.lake import known_buckets
 from tasks.ranker import rank
 from tasks.recommenders import Floats, Interactions, Ints
 from tasks.settings import Config, Run
@@ -78,7 +79,8 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
         with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
             parts = list(pool.map(lambda part: _block(part[0], part[1], trained, wishes, config), blocks))
         default = default_lists.make(con, trained, config)
-    personal = _personal([entries for entries, _ in parts], trained, config)
+    shelved = _buckets(con, history.people, known_buckets(run.lake, config))
+    personal = _personal([entries for entries, _ in parts], shelved, trained, config)
     short = _short([counts for _, counts in parts], trained, config)
     write(con, "recommendations", personal)
     write(con, "short_lists", short)
@@ -142,8 +144,22 @@ def _block(start: int, block: Interactions, trained: Trained, wishes: Controls, 
     return {name: values[order] for name, values in joined.items()}, counts
 
 
-def _personal(blocks: Sequence[Columns], trained: Trained, config: Config) -> pl.DataFrame:
-    """marts.recommendations: numbers become names, each of which is kept once."""
+def _buckets(con: duckdb.DuckDBPyConnection, people: Sequence[str], buckets: int) -> NDArray[np.int16]:
+    """The bucket of each of these people, in a type that numpy sorts by counting."""
+    con.register("listed", pl.DataFrame({"user_id": people}, schema={"user_id": pl.String}).to_arrow())
+    try:
+        found = con.execute(f"SELECT {owners.bucket_of('user_id', buckets)} AS bucket FROM listed").fetchnumpy()
+    finally:
+        con.unregister("listed")
+    return np.asarray(found["bucket"], dtype=np.int16)
+
+
+def _personal(blocks: Sequence[Columns], shelved: NDArray[np.int16], trained: Trained, config: Config) -> pl.DataFrame:
+    """marts.recommendations: numbers become names, each of which is kept once.
+
+    It is in the order of its publication, which by bucket (`shelved`, of each person) is another than that of the
+    blocks: numbers are quicker to sort than what they stand for, and publishing need not write all of it once more.
+    """
     names = {
         "user_id": trained.history.people,
         "placement": sorted(config.placements),
@@ -154,8 +170,9 @@ def _personal(blocks: Sequence[Columns], trained: Trained, config: Config) -> pl
     }
     if not blocks:
         return pl.DataFrame(schema=SCHEMAS["recommendations"])
-    columns = {name: pl.Series(np.concatenate([block[name] for block in blocks])) for name in blocks[0]}
-    height = len(columns["user_id"])
+    order = np.argsort(np.concatenate([shelved[block["user_id"]] for block in blocks]), kind="stable")
+    columns = {name: pl.Series(np.concatenate([block[name] for block in blocks])[order]) for name in blocks[0]}
+    height = len(order)
     for name, known in names.items():
         columns[name] = columns[name].cat.to(pl.Enum(known))
     none = columns["reason_item_id"] < 0

@@ -12,12 +12,12 @@ visits AS (
         e.item_id,
         e.user_id,
         date_diff('day', e.occurred_on, CAST($cut AT TIME ZONE $timezone AS DATE)) AS age,
-        least(greatest(sum(CAST(
+        CAST(least(greatest(sum(CAST(
             CASE
                 WHEN e.event_type = 'rate' THEN coalesce((e.value - $rating_neutral) / $rating_neutral, 0)
                 ELSE coalesce(s.weight, 0)
             END AS DECIMAL(18, 9)
-        )), -$daily_cap), $daily_cap) AS weight
+        )), -$daily_cap), $daily_cap) AS DECIMAL(18, 9)) AS weight
     FROM staging.events AS e
     INNER JOIN features.item_attributes AS i ON i.item_id = e.item_id AND i.recommendable AND NOT i.sensitive
     LEFT JOIN signals AS s ON s.event_type = e.event_type
@@ -30,13 +30,33 @@ visits AS (
         CASE WHEN e.user_id IS NULL THEN coalesce(e.session_id, e.event_id) END
 ),
 
+decays AS (
+    SELECT
+        *,
+        CAST(power(0.5, age / 7) AS DECIMAL(18, 9)) AS decay
+    FROM visits
+),
+
+-- What a visit's weight has decayed to: see features/user_item.sql.
+decayed AS (
+    SELECT
+        *,
+        CASE
+            WHEN decay = 1 THEN weight
+            ELSE
+                CAST(trunc(weight) AS DECIMAL(9, 0)) * CAST(decay AS DECIMAL(9, 9))
+                + CAST(CAST(weight - trunc(weight) AS DECIMAL(9, 9)) * CAST(decay AS DECIMAL(9, 9)) AS DECIMAL(18, 9))
+        END AS worth
+    FROM decays
+),
+
 scores AS (
     SELECT
         CASE WHEN grouping(country) = 1 THEN 'all' ELSE country END AS segment,
         item_id,
-        sum(CAST(weight * CAST(power(0.5, age / 7) AS DECIMAL(18, 9)) AS DECIMAL(18, 9))) AS score,
+        sum(CAST(worth AS DECIMAL(18, 9))) AS score,
         count(DISTINCT user_id) AS people
-    FROM visits
+    FROM decayed
     GROUP BY GROUPING SETS ((item_id), (country, item_id))
 )
 

@@ -2,15 +2,17 @@
 
 import os
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from tasks import contracts, publication, serving, shelf
+from tasks import content, contracts, publication, serving, shelf
 from tasks.errors import BlockedError, ConfigurationError
 from tasks.lake import connect
+from tasks.owners import bucket_of
 from tests.published import (
     LISTS,
     ROWS,
@@ -69,6 +71,49 @@ def test_a_file_of_several_row_groups_has_the_same_bytes_at_one_and_two_threads(
         done = publication.publish(con, night(tmp_path / str(threads), config=config), (big, *TABLES), {})
         found.append((done.content_hash, digests(tmp_path / str(threads))))
     assert found[0] == found[1]
+
+
+def arranged(con: duckdb.DuckDBPyConnection) -> list[content.Part]:
+    con.execute("CREATE OR REPLACE SCHEMA publication")
+    return content.arrange(con, LISTS, settings().lake.buckets)
+
+
+def shelved(**given: int) -> duckdb.DuckDBPyConnection:
+    """Lists in the order of their publication."""
+    con = filled(**given)
+    order = f"{bucket_of('user_id', settings().lake.buckets)}, user_id, position"
+    con.execute(f"CREATE OR REPLACE TABLE marts.recommendations AS FROM marts.recommendations ORDER BY {order}")
+    return con
+
+
+def test_rows_that_lie_in_order_are_published_as_they_lie_and_say_the_same() -> None:
+    # Given lists in the order of their people, and the same in the order of their publication
+    con, laid = filled(people=60), shelved(people=60)
+
+    # When both are arranged
+    made, found = arranged(con), arranged(laid)
+
+    # Then only the first had to be written once more, and both say the same
+    assert {part.source for part in made} == {'publication."recommendations"'}
+    assert {part.source for part in found} == {'marts."recommendations"'}
+    assert [replace(part, source="") for part in made] == [replace(part, source="") for part in found]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "DELETE FROM marts.recommendations WHERE position = 3",
+        "UPDATE marts.recommendations SET position = 1 WHERE position = 2",
+        "UPDATE marts.recommendations SET context = NULL WHERE position = 2",
+        "ALTER TABLE marts.recommendations ALTER score TYPE FLOAT",
+        "INSERT INTO marts.recommendations FROM marts.recommendations LIMIT 1",
+        "ALTER TABLE marts.recommendations RENAME TO kept; CREATE VIEW marts.recommendations AS FROM marts.kept",
+    ],
+)
+def test_rows_that_do_not_lie_in_order_are_put_in_order(spoil: str) -> None:
+    con = shelved()
+    con.execute(spoil)
+    assert {part.source for part in arranged(con)} == {'publication."recommendations"'}
 
 
 @pytest.mark.parametrize("name", [c.name for c in LISTS.columns])

@@ -253,6 +253,15 @@ def test_every_contract_compiles_to_checks_that_great_expectations_knows() -> No
             quality._expectation(rule)
 
 
+def test_whatever_must_be_there_once_is_looked_for_by_its_hash() -> None:
+    every = [rule for layer in quality.SCHEMAS for law in contracts.all_of(layer) for rule in quality.rules(law)]
+    asked = [rule.kwargs["unexpected_rows_query"] for rule in every if rule.type == quality.ROWS]
+    once = [query for query in asked if query.endswith("HAVING count(*) > 1")]
+
+    assert len(once) > len(quality.SCHEMAS)
+    assert [query for query in once if not quality.REPEATED.fullmatch(query)] == []
+
+
 def test_landed_tables_keep_versions_and_anonymous_events(
     landed: Callable[..., None], db: Path, run: Run, con: duckdb.DuckDBPyConnection
 ) -> None:

@@ -1,4 +1,8 @@
+from decimal import ROUND_HALF_UP, Decimal
+
 from tests.sql.spec import Night
+
+NANO = Decimal("0.000000001")
 
 
 def test_weights_are_summed_per_day_capped_and_halved(night: Night) -> None:
@@ -117,3 +121,28 @@ def test_ids_are_compared_byte_for_byte(night: Night) -> None:
         Ä
     """,
     )
+
+
+def test_a_weight_of_any_size_and_age_decays_as_exactly_as_in_128_bits(night: Night) -> None:
+    # given ratings of many values and ages, some worth more than one whole
+    night.given("staging.items", "item_id\n" + "\n".join(f"i{age}" for age in range(60)))
+    events = "user_id | item_id | event_type | occurred_at | value\n"
+    for age in range(60):
+        events += f"ada | i{age} | rate | 2026-02-28 10:00:00+00 | {age % 6}.{age:04}\n"
+        events += f"bob | i{age} | rate | 2026-02-{1 + age % 28:02} 10:00:00+00 | {age % 6}.{age:04}\n"
+    night.given("staging.events", events)
+    night.setting("signals", half_life_days=7.0, daily_cap=1.002)
+
+    night.feature("user_item")
+
+    # then each is what Python's decimals say, rounded half away from zero
+    told = night.con.execute("SELECT user_id, item_id, weight FROM features.user_item").fetchall()
+    assert len(told) == 120
+    for user, item, weight in told:
+        age = int(item[1:])
+        days = 1 if user == "ada" else 29 - (1 + age % 28)
+        value = Decimal(f"{age % 6}.{age:04}")
+        liked = (value - Decimal("2.5")) / Decimal("2.5")
+        capped = max(min(liked.quantize(NANO, ROUND_HALF_UP), Decimal("1.002")), Decimal("-1.002"))
+        decay = Decimal(0.5 ** (days / 7.0)).quantize(NANO, ROUND_HALF_UP)
+        assert weight == float((capped * decay).quantize(NANO, ROUND_HALF_UP)), item
