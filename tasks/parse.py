@@ -238,9 +238,11 @@ def clean(
     connection.execute(f"INSERT INTO ingest.clean BY NAME {_cleaned(contract, zone, buckets)}")
     subject = f"nullif(raw.\"{contract.subject}\", '')" if contract.subject else "NULL"
     connection.execute(
-        f"INSERT INTO ingest.quarantined BY NAME SELECT file_no, row, verdict AS reason, {subject} AS subject, "
-        f"coalesce(raw.line, {as_record(contract, 'raw')}) AS record "
-        "FROM ingest.numbered AS raw JOIN ingest.clean USING (file_no, row) WHERE verdict IS NOT NULL"
+        # By where the row lies: few are faulty, and to number all of them anew would be to read all of them.
+        f"INSERT INTO ingest.quarantined BY NAME SELECT file_no, row, reason, {subject} AS subject, "
+        f"coalesce(faults.line, raw.line, {as_record(contract, 'raw')}) AS record FROM (SELECT file_no, row, "
+        "verdict AS reason, first + row - 1 AS id FROM ingest.clean JOIN ingest.parts USING (file_no) "
+        "WHERE verdict IS NOT NULL) JOIN ingest.raw ON raw.rowid = id LEFT JOIN ingest.faults USING (id)"
     )
     connection.execute("DELETE FROM ingest.clean WHERE verdict IS NOT NULL")
     _load(connection, contract, {})
