@@ -89,8 +89,8 @@ def _languages() -> dict[str, str]:
 def select_clean(contract: Contract, raw: str, zone: str) -> str:
     """The SELECT that cleans `raw`, which is as `parse` numbers it: the contract's columns are text, without NUL.
 
-    Columns of the result: file_no, row, landed_on, landed_file, the contract's columns typed, `fault` (null, or the
-    first reason for quarantine), and `changes`, of which `counted` reads which rules changed the row.
+    Columns of the result: file_no, row, landed_on, the contract's columns typed, `fault` (null, or the first reason for
+    quarantine), and `changes`, of which `counted` reads which rules changed the row.
     """
     rules = {kind: _by_column(contract, kind) for kind in RULES}
     columns = contract.columns
@@ -116,7 +116,7 @@ def select_clean(contract: Contract, raw: str, zone: str) -> str:
         WITH standardized AS (SELECT raw.*, {", ".join(standardized)} FROM {raw} AS raw {_codes(contract)}),
         typed AS (SELECT *, {", ".join(typed)} FROM standardized),
         fixed AS (SELECT *, {", ".join(fixed)} FROM typed)
-        SELECT file_no, row, landed_on, landed_file, {", ".join(final)}, {_fault(contract)} AS fault,
+        SELECT file_no, row, landed_on, {", ".join(final)}, {_fault(contract)} AS fault,
         {" + ".join([*bits, "0::BIGINT"])} AS changes
         FROM fixed
     """

@@ -23,8 +23,8 @@ FLOOR = 1e-4
 
 MICROSECONDS_A_DAY = 86_400_000_000
 
-# Days that landed nothing are left out: a closed day is no ordinary day. The cut's own day is not over yet. Landings are
-# counted before their days are looked up: the calendar would be asked for each row.
+# Days that landed nothing are left out: a closed day is no ordinary day. The cut's own day is not over yet.
+# Landings are counted before their days are looked up: the calendar would be asked for each row.
 _VOLUME = """
     WITH landings AS (
         SELECT landed_on, count(*) AS landed FROM history.events GROUP BY landed_on

@@ -55,8 +55,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         "CREATE OR REPLACE TABLE ingest.files "
         "(file_no INTEGER, landed_on TIMESTAMPTZ, landed_file VARCHAR, landing VARCHAR); "
         "CREATE OR REPLACE TABLE ingest.clean (file_no INTEGER, row BIGINT, landed_on TIMESTAMPTZ, "
-        f"landed_file VARCHAR, {columns}, verdict VARCHAR, changes BIGINT, bucket INTEGER, trace UBIGINT, "
-        "landed_row BIGINT); "
+        f"{columns}, verdict VARCHAR, changes BIGINT, bucket INTEGER, trace UBIGINT, landed_row BIGINT); "
         "CREATE OR REPLACE TABLE ingest.quarantined "
         "(file_no INTEGER, row BIGINT, reason VARCHAR, subject VARCHAR, record VARCHAR)"
     )
@@ -275,7 +274,7 @@ def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Se
     connection.execute("INSERT INTO ingest.files SELECT file_no, landed_on, path, label FROM batch")
     # Rows keep the order of their file: where its first one lies tells the number of each.
     connection.execute(
-        "CREATE OR REPLACE TABLE ingest.parts AS SELECT place, file_no, landed_on, path AS landed_file, control, first "
+        "CREATE OR REPLACE TABLE ingest.parts AS SELECT place, file_no, landed_on, control, first "
         "FROM batch JOIN (SELECT place, min(rowid) AS first FROM ingest.raw GROUP BY place) USING (place)"
     )
     connection.execute(
@@ -287,7 +286,7 @@ def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Se
     columns = ", ".join(f'"{c.name}"' for c in contract.columns)
     connection.execute(
         "CREATE OR REPLACE VIEW ingest.numbered AS SELECT file_no, raw.rowid - first + 1 AS row, landed_on, "
-        "landed_file, control, coalesce(faults.fault, raw.fault) AS fault, coalesce(faults.line, raw.line) AS line, "
+        "control, coalesce(faults.fault, raw.fault) AS fault, coalesce(faults.line, raw.line) AS line, "
         f"{columns} FROM ingest.raw JOIN ingest.parts USING (place) LEFT JOIN ingest.faults ON faults.id = raw.rowid"
     )
 
