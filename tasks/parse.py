@@ -55,8 +55,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         "CREATE OR REPLACE TABLE ingest.files "
         "(file_no INTEGER, landed_on TIMESTAMPTZ, landed_file VARCHAR, landing VARCHAR); "
         "CREATE OR REPLACE TABLE ingest.clean (file_no INTEGER, row BIGINT, landed_on TIMESTAMPTZ, "
-        f"landed_file VARCHAR, {columns}, verdict VARCHAR, changes BIGINT, bucket INTEGER, trace UBIGINT, "
-        "landed_row BIGINT); "
+        f"{columns}, verdict VARCHAR, changes BIGINT, bucket INTEGER, trace UBIGINT, landed_row BIGINT); "
         "CREATE OR REPLACE TABLE ingest.quarantined "
         "(file_no INTEGER, row BIGINT, reason VARCHAR, subject VARCHAR, record VARCHAR)"
     )
@@ -238,9 +237,11 @@ def clean(
     connection.execute(f"INSERT INTO ingest.clean BY NAME {_cleaned(contract, zone, buckets)}")
     subject = f"nullif(raw.\"{contract.subject}\", '')" if contract.subject else "NULL"
     connection.execute(
-        f"INSERT INTO ingest.quarantined BY NAME SELECT file_no, row, verdict AS reason, {subject} AS subject, "
-        f"coalesce(raw.line, {as_record(contract, 'raw')}) AS record "
-        "FROM ingest.numbered AS raw JOIN ingest.clean USING (file_no, row) WHERE verdict IS NOT NULL"
+        # By where the row lies: few are faulty, and to number all of them anew would be to read all of them.
+        f"INSERT INTO ingest.quarantined BY NAME SELECT file_no, row, reason, {subject} AS subject, "
+        f"coalesce(faults.line, raw.line, {as_record(contract, 'raw')}) AS record FROM (SELECT file_no, row, "
+        "verdict AS reason, first + row - 1 AS id FROM ingest.clean JOIN ingest.parts USING (file_no) "
+        "WHERE verdict IS NOT NULL) JOIN ingest.raw ON raw.rowid = id LEFT JOIN ingest.faults USING (id)"
     )
     connection.execute("DELETE FROM ingest.clean WHERE verdict IS NOT NULL")
     _load(connection, contract, {})
@@ -273,7 +274,7 @@ def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Se
     connection.execute("INSERT INTO ingest.files SELECT file_no, landed_on, path, label FROM batch")
     # Rows keep the order of their file: where its first one lies tells the number of each.
     connection.execute(
-        "CREATE OR REPLACE TABLE ingest.parts AS SELECT place, file_no, landed_on, path AS landed_file, control, first "
+        "CREATE OR REPLACE TABLE ingest.parts AS SELECT place, file_no, landed_on, control, first "
         "FROM batch JOIN (SELECT place, min(rowid) AS first FROM ingest.raw GROUP BY place) USING (place)"
     )
     connection.execute(
@@ -285,7 +286,7 @@ def _number(connection: duckdb.DuckDBPyConnection, contract: Contract, parts: Se
     columns = ", ".join(f'"{c.name}"' for c in contract.columns)
     connection.execute(
         "CREATE OR REPLACE VIEW ingest.numbered AS SELECT file_no, raw.rowid - first + 1 AS row, landed_on, "
-        "landed_file, control, coalesce(faults.fault, raw.fault) AS fault, coalesce(faults.line, raw.line) AS line, "
+        "control, coalesce(faults.fault, raw.fault) AS fault, coalesce(faults.line, raw.line) AS line, "
         f"{columns} FROM ingest.raw JOIN ingest.parts USING (place) LEFT JOIN ingest.faults ON faults.id = raw.rowid"
     )
 

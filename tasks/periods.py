@@ -31,8 +31,9 @@ def store(connection: duckdb.DuckDBPyConnection, run: Run, contract: Contract, l
     ).fetchall()
     numbered = " ".join(f"WHEN file_no <= {last} THEN {quote(name)}" for name, _, last in spans)
     connection.execute(
-        f"CREATE OR REPLACE VIEW ingest.accepted AS SELECT *, CASE {numbered} END AS period, "
-        f"{cleaning.filled(contract)} AS filled FROM ingest.clean WHERE verdict IS NULL"
+        f"CREATE OR REPLACE VIEW ingest.accepted AS SELECT clean.*, landed_file, CASE {numbered} END AS period, "
+        f"{cleaning.filled(contract)} AS filled FROM ingest.clean JOIN ingest.files USING (file_no) "
+        "WHERE verdict IS NULL"
     )
     connection.execute(
         "CREATE OR REPLACE TABLE ingest.refused AS SELECT quarantined.* EXCLUDE (row), row AS landed_row, landed_on, "

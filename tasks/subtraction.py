@@ -52,9 +52,10 @@ def account(
     doomed = con.execute("SELECT file_no, list(row ORDER BY row) FROM ingest.suppressed GROUP BY ALL ORDER BY ALL")
     losses = {read[number - 1][0]: Loss(read[number - 1][1], rows) for number, rows in doomed.fetchall()}
     con.execute(
-        f"CREATE OR REPLACE TABLE ingest.theirs AS WITH owned AS (SELECT *, {_owner(contract)} AS owner "
-        "FROM ingest.clean), doomed AS (SELECT DISTINCT owner FROM owned SEMI JOIN ingest.suppressed "
-        "USING (file_no, row)) SELECT owned.*, s.row IS NOT NULL AS goes FROM owned SEMI JOIN doomed USING (owner) "
+        f"CREATE OR REPLACE TABLE ingest.theirs AS WITH owned AS (SELECT clean.*, landed_file, {_owner(contract)} "
+        "AS owner FROM ingest.clean JOIN ingest.files USING (file_no)), "
+        "doomed AS (SELECT DISTINCT owner FROM owned SEMI JOIN ingest.suppressed USING (file_no, row)) "
+        "SELECT owned.*, s.row IS NOT NULL AS goes FROM owned SEMI JOIN doomed USING (owner) "
         "LEFT JOIN ingest.suppressed AS s USING (file_no, row)"
     )
     ((kept,),) = con.execute("SELECT count(*) FROM ingest.theirs WHERE NOT goes").fetchall()
