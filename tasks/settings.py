@@ -95,7 +95,7 @@ class Success(Section):
 class Signals(Section):
     weights: dict[str, float]
     rating_neutral: float = Field(gt=0)
-    daily_cap: float = Field(gt=0)
+    daily_cap: float = Field(gt=0, le=1_000_000)
     half_life_days: float = Field(gt=0)
     rapid_scroll: float = Field(gt=0)
     quick_leave_seconds: float = Field(ge=0)
