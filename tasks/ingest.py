@@ -231,9 +231,9 @@ def read(
     reading, rejected = _Reading(contract), list[Entry]()
     if files:
         parse.prepare(connection, contract)
-    with closing(_ahead(_received(files, room, limits, rejected))) as batches:
-        for batch in batches:
-            outcomes = parse.parse(connection, contract, [received for _, received in batch], limits.max_file_bytes)
+    batches = _parsed(connection, contract, _received(files, room, limits, rejected), limits)
+    with closing(_ahead(connection, batches)) as ready:
+        for batch, outcomes in ready:
             parts = list[parse.Part]()
             for place, ((file, received), outcome) in enumerate(zip(batch, outcomes, strict=True)):
                 if isinstance(outcome, RejectedError):
@@ -247,15 +247,25 @@ def read(
 
 
 Batch = list[tuple[LandedFile, Received]]
+Parsed = tuple[Batch, list[list[str] | RejectedError]]
 
 
-def _ahead(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
-    """The batches, each received while the one before it is parsed."""
+def _ahead(connection: duckdb.DuckDBPyConnection, batches: Iterator[Parsed]) -> Generator[Parsed, None, None]:
+    """The batches, each received and parsed while the one before it is cleaned."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = pool.submit(next, batches, None)
         while batch := waiting.result():
+            parse.arrive(connection)
             waiting = pool.submit(next, batches, None)
             yield batch
+
+
+def _parsed(
+    connection: duckdb.DuckDBPyConnection, contract: Contract, batches: Iterator[Batch], limits: LandingSettings
+) -> Iterator[Parsed]:
+    with connection.cursor() as cursor:
+        for batch in batches:
+            yield batch, parse.parse(cursor, contract, [received for _, received in batch], limits.max_file_bytes)
 
 
 def _received(

@@ -1,7 +1,7 @@
 """Parsing: received files' records become rows of text, then typed and cleaned rows or quarantined ones.
 
-Works on tables of the scratch database: `ingest.raw` (the text of one batch of files), `ingest.files`, `ingest.clean`
-(typed) and `ingest.quarantined`.
+Works on tables of the scratch database: `ingest.coming` and `ingest.raw` (the text of one batch of files, and of the
+one before), `ingest.files`, `ingest.clean` (typed) and `ingest.quarantined`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
 def parse(
     connection: duckdb.DuckDBPyConnection, contract: Contract, batch: Sequence[Received], max_bytes: int
 ) -> list[list[str] | RejectedError]:
-    """Read the files' records into `ingest.raw` as text.
+    """Read the files' records as text into `ingest.coming`, which nothing else knows of until `arrive`.
 
     Returns:
         Per file, the columns that the contract does not know; or why it is refused: a required column is missing, an id
@@ -89,9 +89,9 @@ def parse(
 
 
 def _load(connection: duckdb.DuckDBPyConnection, contract: Contract, sources: Mapping[int, str]) -> list[int]:
-    """Fill `ingest.raw` from the files' SELECTs; returns the places of those that the engine cannot read."""
+    """Fill `ingest.coming` from the files' SELECTs; returns the places of those that the engine cannot read."""
     texts = ", ".join(f'"{c.name}" VARCHAR' for c in contract.columns)
-    connection.execute(f"CREATE OR REPLACE TABLE ingest.raw (place INTEGER, fault VARCHAR, line VARCHAR, {texts})")
+    connection.execute(f"CREATE OR REPLACE TABLE ingest.coming (place INTEGER, fault VARCHAR, line VARCHAR, {texts})")
     # All at once: each statement, and each file's own, costs more than reading a small file.
     if not sources or _appended(connection, " UNION ALL ".join(sources.values())):
         return []
@@ -100,12 +100,17 @@ def _load(connection: duckdb.DuckDBPyConnection, contract: Contract, sources: Ma
 
 def _appended(connection: duckdb.DuckDBPyConnection, source: str) -> bool:
     try:
-        connection.execute(f"INSERT INTO ingest.raw {source}")
+        connection.execute(f"INSERT INTO ingest.coming {source}")
     except OUR_OWN:
         raise
     except duckdb.Error:
         return False
     return True
+
+
+def arrive(connection: duckdb.DuckDBPyConnection) -> None:
+    """What was parsed is `ingest.raw` from now on, so that the next batch may be parsed while this one is cleaned."""
+    connection.execute("ALTER TABLE ingest.coming RENAME TO raw")
 
 
 def _source(
@@ -244,7 +249,7 @@ def clean(
         "WHERE verdict IS NOT NULL) JOIN ingest.raw ON raw.rowid = id LEFT JOIN ingest.faults USING (id)"
     )
     connection.execute("DELETE FROM ingest.clean WHERE verdict IS NOT NULL")
-    _load(connection, contract, {})
+    connection.execute("DROP TABLE ingest.raw")
 
 
 def _cleaned(contract: Contract, zone: str, buckets: int) -> str:

@@ -36,7 +36,7 @@ lines, or their erasure, can change it. In quarantine it is the record's number 
 
 QUARANTINE_COLUMNS = ORIGIN | {"reason": "VARCHAR", "subject": "VARCHAR", "record": "VARCHAR"}
 
-COPIES_AT_ONCE = 2
+COPIES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
