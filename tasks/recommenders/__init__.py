@@ -111,7 +111,8 @@ class Interactions:
     def evidence(self, values: NDArray[Any]) -> sp.csr_array:
         """`values` (one per cell) as people × items; only positive ones, and never a sensitive item."""
         keep = (values > 0) & ~self.catalogue.sensitive[self.columns]
-        kept = np.concatenate(([0], np.cumsum(keep)))
+        # Numbers of 32 bits, as long as they are enough: products of sparse matrices mostly move them about.
+        kept = np.cumsum(np.concatenate(([False], keep)), dtype=np.int32 if len(keep) < 2**31 else np.int64)
         parts = (values[keep].astype(np.float32), self.columns[keep], kept[self.indptr])
         return sp.csr_array(parts, shape=self.shape)
 
