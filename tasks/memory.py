@@ -1,7 +1,8 @@
-"""How much memory the process holds while something is done."""
+"""How much memory the process holds while something is done, and that it keeps what it will need again."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import Self
 
 EVERY_SECONDS = 0.02
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""What glibc's mallopt calls them."""
+WHOLE_TABLES = 2**30
+"""Bytes: above every table of people × items that is made and thrown away, block after block."""
 
 
 class Watch:
@@ -41,3 +46,14 @@ def resident_mb() -> float:
         return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return highest / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def keep_freed() -> None:
+    """Have freed memory kept for the next table, not given back: the system would clear each page of it anew.
+
+    A C library that cannot be asked is left alone.
+    """
+    ask = getattr(ctypes.CDLL(None), "mallopt", None)
+    if ask is not None:
+        ask(MMAP_THRESHOLD, WHOLE_TABLES)
+        ask(TRIM_THRESHOLD, 2 * WHOLE_TABLES - 1)

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import blend, candidates, controls, default_lists, owners, reasons
+from tasks import blend, candidates, controls, default_lists, memory, owners, reasons
 from tasks.candidates import Candidates
 from tasks.controls import Controls
 from tasks.evaluation import SIGNALS
@@ -69,6 +69,7 @@ def recommend(con: duckdb.DuckDBPyConnection, run: Run, trained: Trained) -> Lis
     Returns:
         Counts only.
     """
+    memory.keep_freed()
     lists = Lists()
     config, history = run.config, trained.history
     wishes = controls.load(con, history)

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks import accuracy, blend, choice, evaluation, features, lessons, model_runs, outcomes, reliability
+from tasks import accuracy, blend, choice, evaluation, features, lessons, memory, model_runs, outcomes, reliability
 from tasks.accuracy import Figures
 from tasks.ranker import Ranker
 from tasks.recommenders import Catalogue, Interactions, Recommender, TooLittleDataError, interactions
@@ -73,6 +73,7 @@ def train(con: duckdb.DuckDBPyConnection, run: Run, *, ranked: bool = False) -> 
     Returns:
         The models; its three marts are written: see `record`.
     """
+    memory.keep_freed()
     with threadpool_limits(1, user_api="blas"):
         config = run.config
         policies: list[Repeats] = sorted({p.repeats for p in config.placements.values()})
