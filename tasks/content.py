@@ -59,7 +59,7 @@ def arrange(con: duckdb.DuckDBPyConnection, contract: Contract, buckets: int) ->
     """
     mart, arranged = f'marts."{contract.name}"', f'publication."{contract.name}"'
     try:
-        there = {str(c[0]): str(c[1]) for c in con.execute(f"SELECT * FROM {mart} LIMIT 0").description or ()}
+        there = dict(con.execute(f"SELECT column_name, column_type FROM (DESCRIBE {mart})").fetchall())
     except duckdb.CatalogException:
         raise ConfigurationError(f"marts.{contract.name}: has a contract but was not built") from None
     wanted = [c.name for c in contract.columns]
@@ -69,7 +69,8 @@ def arrange(con: duckdb.DuckDBPyConnection, contract: Contract, buckets: int) ->
     bucket = bucket_of(f'"{contract.subject}"', buckets) if contract.subject else "0"
     typed = ", ".join(f'CAST("{c.name}" AS {c.type}) AS "{c.name}"' for c in contract.columns)
     order = ", ".join(f'"{c}"' for c in dict.fromkeys(["_bucket", *contract.key, *wanted]))
-    if (spans := _lies_in_order(con, contract, bucket)) is not None:
+    as_promised = all(there[c.name] == c.type for c in contract.columns)
+    if as_promised and (spans := _lies_in_order(con, contract, bucket)) is not None:
         return _digested(con, contract, mart, spans)
     try:
         con.execute(f'CREATE TABLE {arranged} AS SELECT {typed}, {bucket} AS "_bucket" FROM {mart} ORDER BY {order}')
@@ -81,18 +82,17 @@ def arrange(con: duckdb.DuckDBPyConnection, contract: Contract, buckets: int) ->
 
 
 def _lies_in_order(con: duckdb.DuckDBPyConnection, contract: Contract, bucket: str) -> list[Span] | None:
-    """The spans of `marts.<table>` if its types are the contract's and each row's bucket and key are greater than those
-    of the row before; nothing if not.
+    """The spans of `marts.<table>` if it is a table and each row's bucket and key are greater than those of the row
+    before; nothing if not.
 
     To see that costs a twentieth of writing all rows down once more.
     """
     mart = f'marts."{contract.name}"'
-    kinds = dict(con.execute(f"SELECT column_name, column_type FROM (DESCRIBE {mart})").fetchall())
     stored = con.execute(
         "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'marts' "
         "AND table_name = ?", [contract.name]
     ).fetchall()  # fmt: skip
-    if not stored or any(kinds[c.name] != c.type for c in contract.columns):
+    if not stored:
         return None
     parts = ["place", "bucket", *(f'"{name}"' for name in contract.key)]
     before = ", ".join(f"lag({part}) OVER () AS before_{number}" for number, part in enumerate(parts))

@@ -24,7 +24,7 @@ from tasks.diversity import CUTOFFS, Yardstick
 from tasks.ranker import Ranker, rank
 from tasks.recommenders import Flags, Interactions, Ints
 from tasks.recommenders.content import Content
-from tasks.recommenders.opinions import Alike, ranked
+from tasks.recommenders.trending import Trending
 from tasks.settings import Config, Repeats, Run
 
 SIGNALS = ("purchase", "click", "helpful")
@@ -240,10 +240,9 @@ def _of_block(
 
 
 def _baselines(block: Interactions) -> list[Voice]:
-    """What is popular is so for everybody."""
-    everybody, one_kind = np.ones((len(block), 1), dtype=np.float32), np.zeros(len(block.catalogue), dtype=np.int64)
-    strengths = [block.catalogue.demand[days].astype(np.float32) for days in BASELINES.values()]
-    return [Voice(Alike(s, one_kind, everybody, ranked(s, one_kind)), block.catalogue.recommendable) for s in strengths]
+    """What is popular is so for everybody, as what is trending."""
+    shown, demand = block.catalogue.recommendable, block.catalogue.demand
+    return [Voice(Trending(demand[days].astype(np.float32)).say(block), shown) for days in BASELINES.values()]
 
 
 def _contenders(

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from tasks import quality
 from tasks.errors import BlockedError
 from tasks.settings import Config
 
@@ -124,13 +125,12 @@ def _duplicates(scene: _Scene) -> Verdict:
         "marts.recommendations": ("user_id", "placement", "context", "item_id"),
         "marts.default_recommendations": ("placement", "context", "segment", "item_id"),
     }
-    # Equal entries have equal hashes, which are three times as quick to hold against each other; few or none are left.
     repeated = sum(
         scene.number(
-            f"SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n FROM {table} WHERE hash({same}) IN "
-            f"(SELECT hash({same}) FROM {table} GROUP BY 1 HAVING count(*) > 1) GROUP BY {same} HAVING count(*) > 1)"
+            f"SELECT coalesce(sum(n - 1), 0) FROM (SELECT count(*) AS n {quality.repeated(table, ', '.join(grain))})"
         )
-        for table, same in ((table, ", ".join(grain)) for table, grain in grains.items() if scene.has(table, *grain))
+        for table, grain in grains.items()
+        if scene.has(table, *grain)
     )
     return Verdict("duplicates", passed=repeated == 0, observed=repeated, threshold=0, note="entries beyond the first")
 

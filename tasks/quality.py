@@ -40,13 +40,8 @@ BARE = re.compile(r'SELECT \* FROM \w+\."\w+"\s*')
 # as long as to count them, which Great Expectations does besides.
 SAMPLED = re.compile(r"SELECT 1 FROM\b.*", re.DOTALL)
 
-# How a rule asks for what is there more than once, and how it is asked: rows that are the same have the same hash, a
-# number, by which they are found in a third of the time; which of those found are the same the rule's own words say.
-REPEATED = re.compile(r"SELECT 1 FROM \{batch\} (GROUP BY (?P<same>[^()]+) HAVING count\(\*\) > 1)")
-SUSPECTED = (
-    r"SELECT 1 FROM {batch} WHERE hash(\g<same>) IN "
-    r"(SELECT hash(\g<same>) FROM {batch} GROUP BY 1 HAVING count(*) > 1) \1"
-)
+# How a rule asks for what is there more than once; `repeated` says how it is asked.
+REPEATED = re.compile(r"SELECT 1 FROM \{batch\} GROUP BY (?P<same>[^()]+) HAVING count\(\*\) > 1")
 
 ROWS = "unexpected_rows_expectation"
 
@@ -80,6 +75,16 @@ def check(db: Path, run: Run, layer: Layer) -> CheckReport:
 def warm_up() -> None:
     """Import Great Expectations, so that the first check need not wait for it."""
     _great_expectations()
+
+
+def repeated(relation: str, same: str) -> str:
+    """SQL from FROM on for a group of each thing that is there more than once: rows that share the columns `same`.
+
+    Rows that are the same have the same hash, a number, by which they are found in a third of the time; which of those
+    found are the same their columns say.
+    """
+    suspects = f"SELECT hash({same}) FROM {relation} GROUP BY 1 HAVING count(*) > 1"
+    return f"FROM {relation} WHERE hash({same}) IN ({suspects}) GROUP BY {same} HAVING count(*) > 1"
 
 
 def rules(contract: Contract) -> tuple[Check, ...]:
@@ -181,7 +186,10 @@ def _expectation(rule: Check) -> Any:
 
     kwargs = dict(rule.kwargs)
     if rule.type == ROWS:
-        kwargs["unexpected_rows_query"] = REPEATED.sub(SUSPECTED, kwargs["unexpected_rows_query"])
+        quick = REPEATED.sub(
+            lambda rule: f"SELECT 1 {repeated('{batch}', rule['same'])}", kwargs["unexpected_rows_query"]
+        )
+        kwargs["unexpected_rows_query"] = quick
     return get_expectation_impl(rule.type)(**kwargs, meta={"check": rule.name})
 
 

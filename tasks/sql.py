@@ -25,6 +25,9 @@ from tasks.errors import ConfigurationError, TailorbirdError
 # Data flows this way only; a file that reads from a layer to its right is a mistake.
 LAYERS = ("history", "staging", "features", "marts")
 
+MACROS = (resources.files("sql") / "macros.sql").read_text(encoding="utf-8")
+"""What files of several layers call by name."""
+
 # These quote our own SQL, never a row: what they say helps and harms nobody.
 _SAYS_NO_VALUE = (duckdb.CatalogException, duckdb.ParserException)
 
@@ -63,6 +66,7 @@ def build_one(con: duckdb.DuckDBPyConnection, layer: str, name: str, params: Map
         if missing:
             raise ConfigurationError(f"sql/{layer}/{name}.sql needs a value for ${', $'.join(missing)}")
         given = {key: params[key] for key in statement.named_parameters}
+        con.execute(MACROS)
         con.execute(f'CREATE SCHEMA IF NOT EXISTS "{layer}"')
         if ordered(layer, name):
             con.execute(f'CREATE OR REPLACE TABLE "{layer}"."{name}" AS {statement.query}', given)

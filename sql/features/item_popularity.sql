@@ -59,19 +59,6 @@ decays AS (
     FROM visits
 ),
 
--- What a visit's weight has decayed to: see user_item.sql.
-decayed AS (
-    SELECT
-        *,
-        CASE
-            WHEN decay = 1 THEN weight
-            ELSE
-                CAST(trunc(weight) AS DECIMAL(9, 0)) * CAST(decay AS DECIMAL(9, 9))
-                + CAST(CAST(weight - trunc(weight) AS DECIMAL(9, 9)) * CAST(decay AS DECIMAL(9, 9)) AS DECIMAL(18, 9))
-        END AS worth
-    FROM decays
-),
-
 totals AS (
     SELECT
         item_id,
@@ -81,14 +68,14 @@ totals AS (
         sum(purchases) FILTER (WHERE age <= 28) AS purchases_28d,
         sum(purchases) FILTER (WHERE age <= 14) AS purchases_14d,
         sum(purchases) FILTER (WHERE age <= 7) AS purchases_7d,
-        sum(CAST(worth AS DECIMAL(18, 9))) AS score_all,
+        sum(decayed(weight, decay)) AS score_all,
         sum(weight) FILTER (WHERE age <= 90) AS score_90d,
         sum(weight) FILTER (WHERE age <= 28) AS score_28d,
         sum(weight) FILTER (WHERE age <= 14) AS score_14d,
         sum(weight) FILTER (WHERE age <= 7) AS score_7d,
         min(first_at) AS first_at,
         max(last_at) AS last_at
-    FROM decayed
+    FROM decays
     GROUP BY item_id
 )
 

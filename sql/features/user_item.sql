@@ -43,32 +43,18 @@ days AS (
         max(occurred_at) AS last_at
     FROM weighed
     GROUP BY user_id, item_id, occurred_on
-),
-
--- What a day's weight has decayed to. The product of two numbers of nine decimals has eighteen, and in 128 bits DuckDB
--- rounds ten times as slowly as in 64; so whole part and fraction are multiplied apart, which is as exact.
-decayed AS (
-    SELECT
-        *,
-        CASE
-            WHEN decay = 1 THEN weight
-            ELSE
-                CAST(trunc(weight) AS DECIMAL(9, 0)) * CAST(decay AS DECIMAL(9, 9))
-                + CAST(CAST(weight - trunc(weight) AS DECIMAL(9, 9)) * CAST(decay AS DECIMAL(9, 9)) AS DECIMAL(18, 9))
-        END AS worth
-    FROM days
 )
 
 SELECT
     user_id,
     item_id,
-    CAST(sum(CAST(worth AS DECIMAL(18, 9))) AS DOUBLE) AS weight,
+    CAST(sum(decayed(weight, decay)) AS DOUBLE) AS weight,
     CAST(sum(events) AS INTEGER) AS events,
     CAST(sum(purchases) AS INTEGER) AS purchases,
     CAST(least(sum(quantity), 999999999999999) AS DECIMAL(18, 3)) AS quantity,
     CAST(count(*) FILTER (WHERE liked) AS INTEGER) AS days,
     min(first_at) AS first_at,
     max(last_at) AS last_at
-FROM decayed
+FROM days
 GROUP BY user_id, item_id
 ORDER BY user_id, item_id

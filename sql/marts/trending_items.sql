@@ -37,26 +37,13 @@ decays AS (
     FROM visits
 ),
 
--- What a visit's weight has decayed to: see features/user_item.sql.
-decayed AS (
-    SELECT
-        *,
-        CASE
-            WHEN decay = 1 THEN weight
-            ELSE
-                CAST(trunc(weight) AS DECIMAL(9, 0)) * CAST(decay AS DECIMAL(9, 9))
-                + CAST(CAST(weight - trunc(weight) AS DECIMAL(9, 9)) * CAST(decay AS DECIMAL(9, 9)) AS DECIMAL(18, 9))
-        END AS worth
-    FROM decays
-),
-
 scores AS (
     SELECT
         CASE WHEN grouping(country) = 1 THEN 'all' ELSE country END AS segment,
         item_id,
-        sum(CAST(worth AS DECIMAL(18, 9))) AS score,
+        sum(decayed(weight, decay)) AS score,
         count(DISTINCT user_id) AS people
-    FROM decayed
+    FROM decays
     GROUP BY GROUPING SETS ((item_id), (country, item_id))
 )
 

@@ -67,7 +67,7 @@ class Content:
 def warm_up() -> None:
     """Import scikit-learn, so that the first fit need not wait for it."""
     import sklearn.decomposition
-    import sklearn.feature_extraction.text  # noqa: F401
+    import sklearn.feature_extraction.text  # noqa: F401 - is only to be there
 
 
 @lru_cache(maxsize=1)
