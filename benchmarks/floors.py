@@ -143,7 +143,7 @@ def top_k(history: Interactions, model: Als) -> dict[str, Spent]:
             solver.user_factors = said.people
             rows, met = np.arange(len(block)), sp.csr_matrix(block.evidence(np.ones(len(block.columns))))
             ours += spent(said.best, K, every, own)
-            product += spent(np.matmul, said.people, said.items.T)
+            product += spent(np.matmul, said.people, said.vectors.rows.T)
             theirs += spent(solver.recommend, rows, met, K)
     return {"ours": ours, "product": product, "recommend": theirs}
 

@@ -24,7 +24,7 @@ from benchmarks.floors import Spent, spent
 from flows.nightly import Night, night
 from tasks.recommenders import Interactions
 from tasks.recommenders.als import Als
-from tasks.recommenders.opinions import Products
+from tasks.recommenders.products import Products
 from tasks.settings import Config, Run, open_run
 
 

@@ -15,7 +15,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 
 from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
-from tasks.recommenders.opinions import Products
+from tasks.recommenders.products import Products, Vectors
 from tasks.settings import Config
 
 FIRST_SCALE = 0.01
@@ -60,7 +60,7 @@ class Als:
     def say(self, block: Interactions) -> Products:
         cells = block.evidence(block.fresh(self.half_life_days))
         people = self._folding.recalculate_user(np.arange(len(block)), sp.csr_matrix(cells))
-        return Products(people, self.factors)
+        return Products(people, self._searched)
 
     @cached_property
     def _folding(self) -> AlternatingLeastSquares:
@@ -69,6 +69,10 @@ class Als:
         model.item_factors = self.factors
         model.YtY  # noqa: B018 - is kept when it is first asked for, here and not by two threads at once
         return model
+
+    @cached_property
+    def _searched(self) -> Vectors:
+        return Vectors(self.factors)
 
     def save(self, file: Path) -> None:
         settings = np.array([self.regularization, self.confidence, self.half_life_days])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
 from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
-from tasks.recommenders.opinions import Products
+from tasks.recommenders.products import Products, Vectors
 from tasks.settings import Config
 
 
@@ -45,12 +45,16 @@ class Content:
         rate = np.float32(1 / self.half_life_days - 1 / block.half_life_days)
         weight = block.weight * np.exp2(-block.last_age * rate)
         opinion = block.evidence(weight) - block.evidence(-weight)
-        return Products(_unit((opinion @ self.vectors).astype(np.float32)), self.vectors)
+        return Products(_unit((opinion @ self.vectors).astype(np.float32)), self._searched)
 
     def link(self, own: Ints, other: Ints) -> Floats:
         """The cosine of two items, cell by cell."""
         cosine: Floats = np.maximum(np.einsum("...d,...d->...", self.vectors[own], self.vectors[other]), 0)
         return cosine
+
+    @cached_property
+    def _searched(self) -> Vectors:
+        return Vectors(self.vectors)
 
     def save(self, file: Path) -> None:
         np.savez(file, vectors=self.vectors, half_life_days=self.half_life_days)

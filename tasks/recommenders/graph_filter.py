@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.recommenders import Floats, Interactions, Ints, TooLittleDataError, moved
 from tasks.recommenders.als import FIRST_SCALE, first_factors
 from tasks.recommenders.item_item import LEAST_DEGREE, recent
-from tasks.recommenders.opinions import Products
+from tasks.recommenders.products import Products, Vectors
 from tasks.settings import Config
 
 SPARE = 32
@@ -71,7 +72,11 @@ class GraphFilter:
         return self.say(block).table()
 
     def say(self, block: Interactions) -> Products:
-        return Products((block.evidence(block.weight) @ self.inward).astype(np.float32), self.outward)
+        return Products((block.evidence(block.weight) @ self.inward).astype(np.float32), self._searched)
+
+    @cached_property
+    def _searched(self) -> Vectors:
+        return Vectors(self.outward)
 
     def save(self, file: Path) -> None:
         np.savez(file, inward=self.inward, outward=self.outward)

@@ -7,22 +7,17 @@ fill one; what is the same for everybody, or is about a person's own items alone
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from tasks.recommenders import Flags, Floats, Interactions, Ints
-from tasks.recommenders.top_k import best, leading, place, reaching
+from tasks.recommenders.top_k import best, place
 
 Cells = tuple[Ints, Ints]
 """People of a block and items of the catalogue, pair by pair."""
 ROUNDING = 1e-6
 """Share by which two strengths differ at most that a product in single precision may make equal."""
-CELLS_AT_ONCE = 6_000_000
-"""Of a matrix product that is searched at once, and not kept: 24 MB stay near the processor."""
-PAIRS_AT_ONCE = 2048
-"""Vectors multiplied pair by pair in one go: they stay nearer still."""
 
 
 class Opinion(Protocol):
@@ -81,73 +76,6 @@ class Table:
         said = values > 0
         items = found[said] if self.columns is None else self.columns[found[said]]
         return np.nonzero(said)[0], items, values[said]
-
-
-@dataclass(frozen=True)
-class Products:
-    """score(u, i) = people(u) · items(i), and nothing where rounding could make that of 0.
-
-    A score is computed from its two vectors alone, so that it is the same bytes whoever else is in the block, and level
-    where two items have equal vectors. BLAS, many times as fast, rounds a cell by where it stands in the table: it only
-    finds the candidates, which are all that its rounding leaves in doubt.
-    """
-
-    people: Floats
-    """People × dimensions."""
-    items: Floats
-    """Items × dimensions."""
-
-    @cached_property
-    def doubt(self) -> Floats:
-        """Per person, by how much two ways of computing a score differ at most, times one or two over: see Higham,
-        "Accuracy and Stability of Numerical Algorithms" (2002), section 3.1, |fl(xᵀy) − xᵀy| ≤ n u |x|ᵀ|y|.
-        """
-        rounding = (self.people.shape[1] + 2) * float(np.finfo(np.float32).eps)
-        longest = _lengths(self.items).max(initial=0)
-        found: Floats = (rounding * longest * _lengths(self.people)).astype(np.float32)
-        return found
-
-    def table(self) -> Floats:
-        """People × items, all of them, as BLAS rounds them."""
-        scores = self.people @ self.items.T
-        scores[scores <= self.doubt[:, None]] = 0
-        return scores
-
-    def at(self, people: Ints, items: Ints) -> Floats:
-        found = np.empty(len(people), dtype=np.float32)
-        for first in range(0, len(people), PAIRS_AT_ONCE):
-            part = slice(first, first + PAIRS_AT_ONCE)
-            # Faster than an index in brackets.
-            ours, theirs = self.people.take(people[part], axis=0), self.items.take(items[part], axis=0)
-            np.einsum("nd,nd->n", ours, theirs, out=found[part])
-        found[found <= self.doubt[people]] = 0
-        return found
-
-    def best(self, k: int, may: Flags, aside: Cells) -> tuple[Ints, Ints, Floats]:
-        columns = np.flatnonzero(may)
-        k = min(k, len(columns))
-        at_once = max(1, CELLS_AT_ONCE // max(1, len(columns)))
-        starts = range(0, len(self.people), at_once) if k else ()
-        across = (self.items if len(columns) == len(may) else self.items[columns]).T
-        hidden = may[aside[1]]
-        people, column = aside[0][hidden], (np.cumsum(may) - 1)[aside[1][hidden]]
-        parts = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))]
-        for start in starts:
-            scores = self.people[start : start + at_once] @ across
-            here = (people >= start) & (people < start + at_once)
-            scores[people[here] - start, column[here]] = 0
-            # The bar itself may be rounded up, and what belongs above it down.
-            rows, found, _ = reaching(scores, k, 2 * self.doubt[start : start + at_once])
-            positions, values = leading(len(scores), k, rows, found, self.at(rows + start, columns[found]))
-            said = values > 0
-            parts.append((np.nonzero(said)[0] + start, columns[positions[said]], values[said]))
-        who, what, high = zip(*parts, strict=True)
-        return np.concatenate(who), np.concatenate(what), np.concatenate(high)
-
-
-def _lengths(vectors: Floats) -> Floats:
-    lengths: Floats = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    return lengths
 
 
 def some(scores: Floats, columns: Ints, items: int) -> Table:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tasks.recommenders import Flags, Floats, Ints
 
-SMALLEST = np.finfo(np.float32).smallest_subnormal
+SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 """Whatever is above 0 is at least this."""
 GROUPS_PER_CELL = 8
 """That is wanted: of twenty that are wanted one shares a group with another, and one more cell reaches the bar."""
@@ -29,21 +29,29 @@ def best(scores: Floats, k: int) -> tuple[Ints, Floats]:
     return leading(people, k, rows[kept], found[kept], reached[kept])
 
 
-def reaching(scores: Floats, k: int, short: Floats | None = None) -> tuple[Ints, Ints, Floats]:
-    """Row and position, in order, of all cells above 0 that reach their row's bar, and the bars: the k highest are
-    among them, and hardly more. `short`, by row: so far below the bar counts, too.
+def reaching(
+    scores: Floats, k: int, short: Floats | float = 0, least: Floats | float = SMALLEST
+) -> tuple[Ints, Ints, Floats]:
+    """Row and position, in order, of all cells that reach their row's bar, and the bars: the k highest above 0 are
+    among them, and hardly more.
 
     Rows are looked at in groups first: at least k cells reach the k-th highest peak of the groups, which is the bar.
-    k is at least 1, and at most the cells of a row.
+
+    Args:
+        scores: rows × positions.
+        k: at least 1.
+        short: by row, so far below the bar counts, too.
+        least: by row, above 0: what is wanted is known to reach it. With fewer than k positions it is the bar.
     """
     items = scores.shape[1]
-    depth = max(1, items // (k * GROUPS_PER_CELL))
-    groups = items // depth
-    # A group is every so many cells: its peak is found by comparing whole stretches of the row.
-    peaks = scores[:, : groups * depth].reshape(len(scores), depth, groups).max(axis=1) if depth > 1 else scores
-    # Sorted, because a partition of many zeros is slower than that.
-    bar = np.sort(peaks, axis=1)[:, groups - k]
-    bar = np.maximum(bar if short is None else bar - short, SMALLEST)
+    bar = np.broadcast_to(np.float32(least), len(scores))
+    if k <= items:
+        depth = max(1, items // (k * GROUPS_PER_CELL))
+        groups = items // depth
+        # A group is every so many cells: its peak is found by comparing whole stretches of the row.
+        peaks = scores[:, : groups * depth].reshape(len(scores), depth, groups).max(axis=1) if depth > 1 else scores
+        # Sorted, because a partition of many zeros is slower than that.
+        bar = np.maximum(np.sort(peaks, axis=1)[:, groups - k] - short, bar)
     rows, found = np.divmod(np.flatnonzero(scores >= bar[:, None]), items)
     return rows, found, bar
 
