@@ -63,7 +63,7 @@ class Night:
 
     run: Run
     room: Path
-    """Private scratch; its DuckDB file holds every table on the way."""
+    """Private scratch."""
     ingested: Ingested = field(default_factory=Ingested)
     checks: list[CheckReport] = field(default_factory=list)
     judged: list[CheckReport] = field(default_factory=list)
@@ -83,7 +83,10 @@ class Night:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def open(self) -> closing[duckdb.DuckDBPyConnection]:
-        return closing(lake.connect(self.room / "night.duckdb", self.run.config))
+        """A connection to every table on the way: in memory, and in scratch what has no room there, until nobody is
+        connected any more.
+        """
+        return closing(lake.connect(f":memory:{self.room}", self.run.config, self.room / "spill"))
 
 
 def night(run: Run, step: Step = plainly, *, wait: float = 0) -> Summary:
@@ -111,25 +114,26 @@ def under_lock(run: Run, room: Path, step: Step = plainly) -> Summary:
     began = time.perf_counter()
     tonight = Night(run, room)
     do = timed(step, tonight.seconds)
-    try:
-        do("sweep", sweep, tonight)
-        do("ingest", ingest_landing, tonight)
-        do("check landing", check_landing, tonight)
-        do("open history", open_history, tonight)
-        if tonight.items:
-            for table in sql.order("features"):
-                do(f"build features.{table}", build_feature, tonight, table)
-            do("check features", check_features, tonight)
-            do("train", train, tonight)
-            do("recommend", recommend, tonight)
-            do("build marts", build_marts, tonight)
-            do("check marts", check_marts, tonight)
-            do("publish", publish, tonight)
-            do("prune", prune, tonight)
-    except TailorbirdError as problem:
-        tonight.why = str(problem)
-        problem.summary = _close(tonight, began)
-        raise
+    with tonight.open():  # Or what a step leaves behind would be gone after it.
+        try:
+            do("sweep", sweep, tonight)
+            do("ingest", ingest_landing, tonight)
+            do("check landing", check_landing, tonight)
+            do("open history", open_history, tonight)
+            if tonight.items:
+                for table in sql.order("features"):
+                    do(f"build features.{table}", build_feature, tonight, table)
+                do("check features", check_features, tonight)
+                do("train", train, tonight)
+                do("recommend", recommend, tonight)
+                do("build marts", build_marts, tonight)
+                do("check marts", check_marts, tonight)
+                do("publish", publish, tonight)
+                do("prune", prune, tonight)
+        except TailorbirdError as problem:
+            tonight.why = str(problem)
+            problem.summary = _close(tonight, began)
+            raise
     return _close(tonight, began)
 
 
@@ -152,8 +156,8 @@ def check_landing(tonight: Night) -> None:
     entries = [e for e in ledger.visible_entries(tonight.run) if since is None or ledger.order_of(e, zone)[0] > since]
     with tonight.open() as con:
         entries = ledger.outstanding(con, tonight.run, entries)
-    tonight.judged.append(findings.judge_ingest(entries, required, tonight.run.config))
-    tonight.checks.append(quality.check(tonight.room / "night.duckdb", tonight.run, "landing"))
+        tonight.judged.append(findings.judge_ingest(entries, required, tonight.run.config))
+        tonight.checks.append(quality.check(con, tonight.run, "landing"))
     for found in (*tonight.judged, *tonight.checks):
         found.raise_for_errors("check landing")
 
@@ -170,7 +174,8 @@ def build_feature(tonight: Night, table: str) -> None:
 
 
 def check_features(tonight: Night) -> None:
-    tonight.checks.append(quality.check(tonight.room / "night.duckdb", tonight.run, "features"))
+    with tonight.open() as con:
+        tonight.checks.append(quality.check(con, tonight.run, "features"))
     tonight.checks[-1].raise_for_errors("check features")
 
 
@@ -195,9 +200,9 @@ def build_marts(tonight: Night) -> None:
 
 
 def check_marts(tonight: Night) -> None:
-    tonight.checks.append(quality.check(tonight.room / "night.duckdb", tonight.run, "marts"))
-    tonight.checks[-1].raise_for_errors("check marts")
     with tonight.open() as con:
+        tonight.checks.append(quality.check(con, tonight.run, "marts"))
+        tonight.checks[-1].raise_for_errors("check marts")
         findings.write(con, tonight.checks)
         tonight.alarms = alarms.ring(con, tonight.run)
 

@@ -83,26 +83,27 @@ def under_lock(
     wanted = run.config.retraining.trials if trials is None else trials
     again = Retraining(run, room, trials=wanted, budget=budget, first=first)
     do = timed(step, again.seconds)
-    try:
-        do("sweep", sweep, again)
-        do("ingest", nightly.ingest_landing, again)
-        do("check landing", nightly.check_landing, again)
-        do("open history", nightly.open_history, again)
-        if again.items:
-            for table in sql.order("features"):
-                do(f"build features.{table}", nightly.build_feature, again, table)
-            do("check features", nightly.check_features, again)
-            do("search", search, again)
-            if again.found and again.found.complete:
-                do("train challenger", train_challenger, again)
-                do("train champion", train_champion, again)
-                do("compare", compare, again)
-                do("register", register, again)
-                do("prune", prune, again)
-    except TailorbirdError as problem:
-        again.status, again.why = "blocked", str(problem)
-        problem.summary = _close(again, began)
-        raise
+    with again.open():  # Or what a step leaves behind would be gone after it.
+        try:
+            do("sweep", sweep, again)
+            do("ingest", nightly.ingest_landing, again)
+            do("check landing", nightly.check_landing, again)
+            do("open history", nightly.open_history, again)
+            if again.items:
+                for table in sql.order("features"):
+                    do(f"build features.{table}", nightly.build_feature, again, table)
+                do("check features", nightly.check_features, again)
+                do("search", search, again)
+                if again.found and again.found.complete:
+                    do("train challenger", train_challenger, again)
+                    do("train champion", train_champion, again)
+                    do("compare", compare, again)
+                    do("register", register, again)
+                    do("prune", prune, again)
+        except TailorbirdError as problem:
+            again.status, again.why = "blocked", str(problem)
+            problem.summary = _close(again, began)
+            raise
     return _close(again, began)
 
 

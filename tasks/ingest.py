@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -42,6 +43,8 @@ from tasks.receipt import Received, receive
 from tasks.records import RejectedError
 from tasks.report import track
 from tasks.settings import LandingSettings, Run
+
+T = TypeVar("T")
 
 HELD = "it held people who were erased"
 # Rows and files taken through parsing and cleaning at once: bounds the scratch space, never changes a result.
@@ -102,11 +105,12 @@ def workspace(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def open_history(connection: duckdb.DuckDBPyConnection, run: Run) -> dict[str, int]:
-    """Load `history.<table>` for every landing contract, verified, as of the cut and no longer than it is kept.
+    """Make `history.<table>` for every landing contract, verified, as of the cut and no longer than it is kept.
 
-    Returns rows per table.
+    It may read the lake, which has to stay locked. Returns rows per table.
     """
-    rows = {c.name: shards.open_table(connection, run.lake, c, run.as_of) for c in contracts.all_of("landing")}
+    tables = contracts.all_of("landing")
+    rows = {c.name: shards.open_table(connection, run.lake, c, run.as_of, in_place=True) for c in tables}
     gone = retention.forget(connection, run)
     return {table: count - gone.get(table, 0) for table, count in rows.items()}
 
@@ -231,9 +235,10 @@ def read(
     reading, rejected = _Reading(contract), list[Entry]()
     if files:
         parse.prepare(connection, contract)
-    batches = _parsed(connection, contract, _received(files, room, limits, rejected), limits)
-    with closing(_ahead(connection, batches)) as ready:
-        for batch, outcomes in ready:
+    copied = _ahead(_received(files, room, limits, rejected))
+    parsed = _ahead(_parsed(connection, contract, copied, limits), lambda: parse.arrive(connection))
+    with closing(parsed):
+        for batch, outcomes in parsed:
             parts = list[parse.Part]()
             for place, ((file, received), outcome) in enumerate(zip(batch, outcomes, strict=True)):
                 if isinstance(outcome, RejectedError):
@@ -250,27 +255,30 @@ Batch = list[tuple[LandedFile, Received]]
 Parsed = tuple[Batch, list[list[str] | RejectedError]]
 
 
-def _ahead(connection: duckdb.DuckDBPyConnection, batches: Iterator[Parsed]) -> Generator[Parsed, None, None]:
-    """The batches, each received and parsed while the one before it is cleaned."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = pool.submit(next, batches, None)
-        while batch := waiting.result():
-            parse.arrive(connection)
-            waiting = pool.submit(next, batches, None)
-            yield batch
+def _ahead(parts: Generator[T, None, None], arrive: Callable[[], None] = lambda: None) -> Generator[T, None, None]:
+    """The parts, each made while the one before it is used; `arrive` is called where one is there and none is made."""
+    with closing(parts), ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = pool.submit(next, parts, None)
+        while (part := waiting.result()) is not None:
+            arrive()
+            waiting = pool.submit(next, parts, None)
+            yield part
 
 
 def _parsed(
-    connection: duckdb.DuckDBPyConnection, contract: Contract, batches: Iterator[Batch], limits: LandingSettings
-) -> Iterator[Parsed]:
-    with connection.cursor() as cursor:
+    connection: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    batches: Generator[Batch, None, None],
+    limits: LandingSettings,
+) -> Generator[Parsed, None, None]:
+    with closing(batches), connection.cursor() as cursor:
         for batch in batches:
             yield batch, parse.parse(cursor, contract, [received for _, received in batch], limits.max_file_bytes)
 
 
 def _received(
     files: Sequence[LandedFile], room: Path, limits: LandingSettings, rejected: list[Entry]
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The files in batches, each file in a folder of its own in scratch."""
     batch = Batch()
     for number, file in enumerate(track(files, f"ingest {files[0].table}", len(files)) if files else ()):

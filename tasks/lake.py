@@ -56,19 +56,27 @@ def scratch(lake: Path) -> Iterator[Path]:
         shutil.rmtree(room, ignore_errors=True)
 
 
-def connect(database: Path | str, config: Config) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection whose results depend on nothing but its inputs."""
+def connect(database: Path | str, config: Config, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection whose results depend on nothing but its inputs.
+
+    Args:
+        database: a file; or `:memory:` and a name, which is one database for all who open it until the last one leaves.
+        config: its limits.
+        spill: a folder for what does not fit into memory; by default beside the file.
+    """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "threads": config.run.threads,
         "memory_limit": config.run.memory,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
-    if str(database) != ":memory:":
-        settings["temp_directory"] = str(Path(database).parent / "spill")
+    if spill or not str(database).startswith(":memory:"):
+        settings["temp_directory"] = str(spill or Path(database).parent / "spill")
     connection = duckdb.connect(str(database), config=settings)
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
+    # A stored file never changes.
+    connection.execute("SET GLOBAL parquet_metadata_cache = true")
     return connection
 
 

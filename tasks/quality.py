@@ -12,12 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from tasks import contracts, drift, lake, owners
+from tasks import contracts, drift, owners
 from tasks.contracts import Check, Contract, Layer, Severity
 from tasks.errors import BlockedError, ConfigurationError
 from tasks.findings import CheckReport, Finding
@@ -46,17 +45,14 @@ REPEATED = re.compile(r"SELECT 1 FROM \{batch\} GROUP BY (?P<same>[^()]+) HAVING
 ROWS = "unexpected_rows_expectation"
 
 
-def check(db: Path, run: Run, layer: Layer) -> CheckReport:
+def check(con: duckdb.DuckDBPyConnection, run: Run, layer: Layer) -> CheckReport:
     """Every contract of `layer` against its table; for landing also volume, freshness, drift and references.
-
-    `db` is the night's database. Whoever holds it open meanwhile in this process opened it with `lake.connect` too:
-    DuckDB opens one file twice only with the same configuration.
 
     Raises:
         BlockedError: not every check of a contract ran, so that nobody can say whether it holds.
     """
     findings: list[Finding] = []
-    with lake.connect(db, run.config) as con, _source(con) as source:
+    with _source(con) as source:
         held = con.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = ?", [SCHEMAS[layer]])
         present = {str(name) for (name,) in held.fetchall()}
         for contract in contracts.all_of(layer):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
-from tasks import contracts
+from tasks import contracts, shards
 from tasks.contracts import Contract, quote
 from tasks.errors import ConfigurationError
 from tasks.settings import Config, Run
@@ -61,13 +61,9 @@ def rule_of(contract: Contract, config: Config) -> Rule | None:
 
 
 def forget(con: duckdb.DuckDBPyConnection, run: Run) -> dict[str, int]:
-    """Delete from `history.*`, as loaded, what is no longer used as of the run; returns rows per table."""
-    gone = {}
-    for contract, condition in conditions(con, run, used=True):
-        table = f"history.{contract.name}"
-        ((rows,),) = con.execute(f"DELETE FROM {table} WHERE {condition}").fetchall()
-        gone[contract.name] = int(rows)
-    return gone
+    """Leave out of `history.*`, as opened, what is no longer used as of the run; returns rows per table."""
+    old = conditions(con, run, used=True)
+    return {contract.name: shards.leave_out(con, contract.name, condition) for contract, condition in old}
 
 
 def conditions(con: duckdb.DuckDBPyConnection, run: Run, *, used: bool = False) -> list[tuple[Contract, str]]:
@@ -83,9 +79,9 @@ def conditions(con: duckdb.DuckDBPyConnection, run: Run, *, used: bool = False) 
             continue
         since = _instant(run, rule.days, used)
         if rule.after_last_event:
-            name = f"kept_{contract.name}"
+            name = f"main.kept_{contract.name}"
             con.execute(
-                f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT DISTINCT user_id FROM history.events "
+                f"CREATE OR REPLACE TABLE {name} AS SELECT DISTINCT user_id FROM history.events "
                 f"WHERE user_id IS NOT NULL AND occurred_at >= {since}"
             )
             condition = f'landed_on < {since} AND "{contract.subject}" NOT IN (SELECT user_id FROM {name})'

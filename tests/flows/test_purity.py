@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.nightly import night
-from tasks import contracts, sources
+from tasks import contracts, shards, sources
 from tasks.report import Summary
 from tasks.settings import Run, load_config
 from tests.nights import LAST, a_run, shelf, statuses, tables, tree, without_checks
@@ -86,6 +86,16 @@ def test_what_lands_after_the_day_and_where_it_all_lies_changes_nothing(
 @pytest.mark.prove
 def test_neither_threads_nor_blocks_change_anything(market: Path, first: Summary, tmp_path: Path) -> None:
     again = night(a_run(market, tmp_path / "lake", DAY, run=OTHERWISE))
+
+    assert again["content_hash"] == first["content_hash"]
+
+
+def test_it_does_not_matter_whether_history_is_loaded_or_read_where_it_lies(
+    market: Path, first: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "LONG", 0)
+
+    again = night(a_run(market, tmp_path / "lake", DAY))
 
     assert again["content_hash"] == first["content_hash"]
 

@@ -19,14 +19,9 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Path:
-    return tmp_path / "night.duckdb"
-
-
-@pytest.fixture
-def con(db: Path, run: Run) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The night's database, held open by somebody else while it is checked."""
-    with lake.connect(db, run.config) as connection:
+def con(run: Run) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The night's database."""
+    with lake.connect(":memory:", run.config) as connection:
         connection.execute("CREATE SCHEMA history; CREATE SCHEMA features; CREATE SCHEMA marts")
         yield connection
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from tests.landings import Place
-from tests.tasks.checked import con, db, landed, run
+from tests.tasks.checked import con, landed, run
 
-__all__ = ["con", "db", "landed", "run"]
+__all__ = ["con", "landed", "run"]
 
 
 @pytest.fixture

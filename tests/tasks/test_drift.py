@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -105,13 +104,15 @@ def test_a_changed_mix_is_drift_unless_there_are_too_few_events_to_tell(
     assert (figure.rows, figure.passed) == (8 * copies, passed)
 
 
-def test_what_watches_the_history_only_warns(landed: Callable[..., None], db: Path, run: Run) -> None:
+def test_what_watches_the_history_only_warns(
+    landed: Callable[..., None], con: duckdb.DuckDBPyConnection, run: Run
+) -> None:
     # given a history in which volume, freshness, references and the mix of devices are all off
     landed("events", event("old", "'u'", "2011-10-26", device="fax", copies=400))
     landed("events", event("new", "'u'", "2011-11-05", item="gone", copies=50))
     landed("events", event("week", "'u'", "2011-10-29", copies=2))
 
-    report = quality.check(db, run, "landing")
+    report = quality.check(con, run, "landing")
 
     assert failed(report) == dict.fromkeys(
         ["device_is_stable", "events_are_fresh", "items_are_known", "volume_is_ordinary"], "warning"

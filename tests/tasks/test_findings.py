@@ -1,6 +1,5 @@
 """The promises of findings: the ledger is judged table by table, and what is written keeps its contract."""
 
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -64,7 +63,7 @@ def test_the_share_that_may_be_quarantined_is_configured(run: Run) -> None:
 
 
 def test_quality_checks_are_written_in_key_order_and_keep_their_own_contract(
-    con: duckdb.DuckDBPyConnection, db: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    con: duckdb.DuckDBPyConnection, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given two reports, not in order
     late = CheckReport((Finding("marts", "t", "b", "warning", passed=False, observed=0.5, rows=2),))
@@ -79,5 +78,5 @@ def test_quality_checks_are_written_in_key_order_and_keep_their_own_contract(
         ("marts", "t", "b", "warning", False, 0.5, 2),
     ]
     monkeypatch.setattr(contracts, "all_of", lambda layer: (contracts.load(layer, "quality_checks"),))
-    assert len(quality.check(db, run, "marts").findings) > 5
-    assert failed(quality.check(db, run, "marts")) == {}
+    assert len(quality.check(con, run, "marts").findings) > 5
+    assert failed(quality.check(con, run, "marts")) == {}

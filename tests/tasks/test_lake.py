@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks import lake, owners
+from tasks import lake, owners, settings
 from tasks.errors import BlockedError, ConfigurationError, ConflictError
 from tests.landings import Place, csv, event, files_of
 
@@ -140,3 +140,24 @@ def test_a_person_is_in_one_bucket_and_the_anonymous_have_their_own(full: Place)
     assert f"bucket={bucket:03d}" in folders
     assert anonymous == 40
     assert "bucket=040" in folders
+
+
+def test_tables_in_memory_are_those_of_all_connections_and_spill_where_they_have_no_room(tmp_path: Path) -> None:
+    # given: memory for a third of the table
+    config = settings.load_config(None)
+    small = config.model_copy(update={"run": config.run.model_copy(update={"memory": "60MB"})})
+    name, spill = f":memory:{tmp_path}", tmp_path / "spill"
+
+    # when one connection makes it, and another one reads it after that one has gone
+    first, second = lake.connect(name, small, spill), lake.connect(name, small, spill)
+    first.execute("CREATE TABLE t AS SELECT i, hash(i) AS h, md5(i::VARCHAR) AS text FROM range(3000000) AS of(i)")
+    first.close()
+
+    # then
+    assert second.execute("SELECT count(*), sum(i)::BIGINT FROM t WHERE h = hash(i)").fetchall() == [
+        (3_000_000, 3_000_000 * 2_999_999 // 2)
+    ]
+    assert sum(file.stat().st_size for file in spill.iterdir()) > 0
+    second.close()
+    with lake.connect(name, small, spill) as nobody:
+        assert nobody.execute("SELECT count(*) FROM information_schema.tables").fetchall() == [(0,)]

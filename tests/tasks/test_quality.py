@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,7 +52,7 @@ def contract(*columns: Column, checks: tuple[Check, ...] = (), layer: Layer = "f
 
 @pytest.fixture
 def check_offers(
-    con: duckdb.DuckDBPyConnection, db: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    con: duckdb.DuckDBPyConnection, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., CheckReport]:
     def check(rows: str, *checks: Check) -> CheckReport:
         law = contract(*OFFERS, checks=checks)
@@ -61,7 +60,7 @@ def check_offers(
         con.execute("DROP TABLE IF EXISTS features.offers")
         con.execute(law.ddl("features.offers"))
         con.execute(f"INSERT INTO features.offers {rows}")
-        return quality.check(db, run, "features")
+        return quality.check(con, run, "features")
 
     return check
 
@@ -172,7 +171,6 @@ def test_no_value_of_a_failing_row_comes_out(
 
 def test_a_relation_that_cannot_be_read_fails_every_check_without_its_values(
     con: duckdb.DuckDBPyConnection,
-    db: Path,
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -183,7 +181,7 @@ def test_a_relation_that_cannot_be_read_fails_every_check_without_its_values(
     con.execute(f"CREATE VIEW features.offers AS SELECT error('{CANARY}') AS offer_id, 1 AS shop_id")
 
     # when it is checked, then nothing passes
-    report = quality.check(db, run, "features")
+    report = quality.check(con, run, "features")
     assert set(failed(report).values()) == {"error"}
     assert not any(f.passed or f.ran for f in report.findings)
     with pytest.raises(BlockedError, match=r"\(could not run\)") as stopped:
@@ -236,11 +234,11 @@ def test_an_empty_table_is_judged_by_its_row_count_rules_alone(check_offers: Cal
 
 
 def test_a_table_that_was_not_built_is_an_error(
-    con: duckdb.DuckDBPyConnection, db: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    con: duckdb.DuckDBPyConnection, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contracts, "all_of", lambda _layer: (contract(*OFFERS),))
 
-    assert failed(quality.check(db, run, "features")) == {"table_exists": "error"}
+    assert failed(quality.check(con, run, "features")) == {"table_exists": "error"}
 
 
 def test_every_contract_compiles_to_checks_that_great_expectations_knows() -> None:
@@ -263,7 +261,7 @@ def test_whatever_must_be_there_once_is_looked_for_by_its_hash() -> None:
 
 
 def test_landed_tables_keep_versions_and_anonymous_events(
-    landed: Callable[..., None], db: Path, run: Run, con: duckdb.DuckDBPyConnection
+    landed: Callable[..., None], run: Run, con: duckdb.DuckDBPyConnection
 ) -> None:
     # given two versions of an item, and one event id used by a person and by an anonymous visitor
     landed("items", "SELECT 'i' AS item_id, 't' AS title, TIMESTAMPTZ '2011-11-09' AS landed_on, 'f' AS landed_file, "
@@ -271,15 +269,17 @@ def test_landed_tables_keep_versions_and_anonymous_events(
     landed("events", event("e", "NULL", "2011-11-10") + " UNION ALL BY NAME " + event("e", "'u'", "2011-11-10"))
 
     # then nothing fails
-    assert failed(quality.check(db, run, "landing")) == {}
+    assert failed(quality.check(con, run, "landing")) == {}
 
     # but when the anonymous one stands twice, the key does
     landed("events", event("e", "NULL", "2011-11-10"))
-    assert failed(quality.check(db, run, "landing")) == {"key_is_unique": "error"}
+    assert failed(quality.check(con, run, "landing")) == {"key_is_unique": "error"}
 
 
-def test_no_events_at_all_is_a_warning_and_never_a_stop(landed: Callable[..., None], db: Path, run: Run) -> None:
-    report = quality.check(db, run, "landing")
+def test_no_events_at_all_is_a_warning_and_never_a_stop(
+    landed: Callable[..., None], con: duckdb.DuckDBPyConnection, run: Run
+) -> None:
+    report = quality.check(con, run, "landing")
 
     assert failed(report) == {"some_events": "warning"}
     report.raise_for_errors("landing")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flows.retain import retain
-from tasks import contracts, exports, ingest, lake, retention, tombstones
+from tasks import contracts, exports, ingest, lake, retention, shards, tombstones
 from tasks.errors import ConfigurationError
 from tests.landings import Place, csv
 from tests.sql.spec import defaults
@@ -88,7 +88,9 @@ def test_what_is_too_old_goes_from_landing_history_and_quarantine_and_is_counted
     assert clean(place) == {}
 
 
-def test_what_is_about_to_go_is_used_no_more(place: Place) -> None:
+@pytest.mark.parametrize("long", [0, 10_000], ids=["read in place", "loaded"])
+def test_what_is_about_to_go_is_used_no_more(place: Place, long: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "LONG", long)
     # Events are kept for 40 days and used for 33, texts for 20 and 15.
     assert used(place) == {"events": {"new"}, "users": {"ada"}}
 
