@@ -109,8 +109,11 @@ def open_history(connection: duckdb.DuckDBPyConnection, run: Run) -> dict[str, i
 
     It may read the lake, which has to stay locked. Returns rows per table.
     """
-    tables = contracts.all_of("landing")
-    rows = {c.name: shards.open_table(connection, run.lake, c, run.as_of, in_place=True) for c in tables}
+    rows = {}
+    for contract in contracts.all_of("landing"):
+        # To those that are not only appended to, a night adds what the ledger was asked.
+        in_place = contract.delivery == "append"
+        rows[contract.name] = shards.open_table(connection, run.lake, contract, run.as_of, in_place=in_place)
     gone = retention.forget(connection, run)
     return {table: count - gone.get(table, 0) for table, count in rows.items()}
 
