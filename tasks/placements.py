@@ -172,7 +172,12 @@ def _personal(blocks: Sequence[Columns], shelved: NDArray[np.int16], trained: Tr
     if not blocks:
         return pl.DataFrame(schema=SCHEMAS["recommendations"])
     order = np.argsort(np.concatenate([shelved[block["user_id"]] for block in blocks]), kind="stable")
-    columns = {name: pl.Series(np.concatenate([block[name] for block in blocks])[order]) for name in blocks[0]}
+
+    def ordered(name: str) -> pl.Series:
+        return pl.Series(np.concatenate([block[name] for block in blocks])[order])
+
+    with ThreadPoolExecutor(max_workers=config.run.threads) as pool:
+        columns = dict(zip(blocks[0], pool.map(ordered, blocks[0]), strict=True))
     height = len(order)
     for name, known in names.items():
         columns[name] = columns[name].cat.to(pl.Enum(known))
