@@ -129,11 +129,13 @@ def counted(contract: Contract) -> dict[str, str]:
 
 def filled(contract: Contract) -> str:
     """SQL for the columns that cleaning filled, of a cleaned row."""
-    fills = ((name.split(":"), condition) for name, condition in counted(contract).items())
-    flags = ", ".join(
-        f"CASE WHEN {condition} THEN {quote(column)} END" for (rule, column), condition in fills if rule == "fill"
-    )
-    return f"list_filter([{flags}], lambda c: c IS NOT NULL)" if flags else "[]::VARCHAR[]"
+    flags = {name.removeprefix("fill:"): condition for name, condition in counted(contract).items()
+             if name.startswith("fill:")}  # fmt: skip
+    if not flags:
+        return "[]::VARCHAR[]"
+    named = ", ".join(f"CASE WHEN {condition} THEN {quote(column)} END" for column, condition in flags.items())
+    # Few rows have any.
+    return f"CASE WHEN {' OR '.join(flags.values())} THEN list_filter([{named}], lambda c: c IS NOT NULL) ELSE [] END"
 
 
 def _conditions(contract: Contract) -> dict[str, str]:

@@ -9,7 +9,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ CHUNK_ROWS = 1 << 16
 HASHED_ROWS = 1 << 19
 ROWS_AT_ONCE = 1 << 14
 
-# DuckDB uses both cores for a query, Python but one to hash what it says.
+# DuckDB uses both cores for most queries, Python but one to hash what they say.
 HASHERS = 2
 
 
@@ -94,18 +95,35 @@ def _lies_in_order(con: duckdb.DuckDBPyConnection, contract: Contract, bucket: s
     ).fetchall()  # fmt: skip
     if not stored:
         return None
+    ((rows,),) = con.execute(f"SELECT count(*) FROM {mart}").fetchall()
+    edges = [rows * number // HASHERS for number in range(HASHERS + 1)]
+    # A query that looks at the row before has one thread.
+    with ThreadPoolExecutor(HASHERS) as pool:
+        parts = pool.map(lambda of: _ordered(con, contract, bucket, *of), pairwise(edges))
+        found = sorted(chain.from_iterable(parts))
+    grouped = [(number, list(of)) for number, of in groupby(found, key=itemgetter(0))]
+    spans = [(number, of[0][1], sum(rows for _, _, rows, _ in of)) for number, of in grouped]
+    return spans if all(greater for *_, greater in found) and _are_ranges(spans) else None
+
+
+def _ordered(
+    con: duckdb.DuckDBPyConnection, contract: Contract, bucket: str, first: int, last: int
+) -> list[tuple[int, int, int, bool]]:
+    """Of the rows of `marts.<table>` from `first` to before `last`, by bucket: the first one, how many, and whether
+    each is greater than the row before.
+    """
     parts = ["place", "bucket", *(f'"{name}"' for name in contract.key)]
     before = ", ".join(f"lag({part}) OVER () AS before_{number}" for number, part in enumerate(parts))
     greater = "false"
     for number, part in reversed(list(enumerate(parts))[1:]):
         greater = f"({part} > before_{number} OR ({part} = before_{number} AND {greater}))"
-    found = con.execute(
-        f"SELECT bucket, min(place), count(*), bool_and(place = 0 OR coalesce(place > before_0 AND {greater}, false)) "
-        f"FROM (SELECT *, {before} FROM (SELECT *, rowid AS place, {bucket} AS bucket FROM {mart})) "
-        "GROUP BY bucket ORDER BY bucket"
-    ).fetchall()
-    spans = [(int(number), int(first), int(rows)) for number, first, rows, _ in found]
-    return spans if all(greater for *_, greater in found) and _are_ranges(spans) else None
+    after = f"place = 0 OR coalesce(place > before_0 AND {greater}, false)"
+    with con.cursor() as cursor:
+        return cursor.execute(
+            f"SELECT bucket, min(place), count(*), bool_and({after}) "
+            f'FROM (SELECT *, {before} FROM (SELECT *, rowid AS place, {bucket} AS bucket FROM marts."{contract.name}" '
+            f"WHERE rowid >= {first - 1} AND rowid < {last})) WHERE place >= {first} GROUP BY bucket ORDER BY bucket"
+        ).fetchall()
 
 
 def _are_ranges(spans: Sequence[Span]) -> bool:
