@@ -17,8 +17,8 @@ from tasks.settings import Repeats
 
 __all__ = ["PER_FAMILY", "Candidates", "Voice", "best", "gather"]
 
-PER_FAMILY = 40
-"""Of one family for one person: twice the longest list; the union of nine families is some 150 items."""
+PER_FAMILY = 50
+"""Of one family for one person: five times what people see, so that a mix finds its top in the union."""
 TABLES = 5
 """Of people × items that a block holds at once: two families' scores, their copies on the way, and what happened."""
 NOTHING: Cells = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
