@@ -107,7 +107,7 @@ def people(landing: Path, as_of: str) -> dict[str, Any]:
 
 @contextmanager
 def _opened(landing: Path, as_of: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Run]]:
-    """A night's `staging`, in memory and a lake that is thrown away."""
+    """A night's `staging` in a lake that is thrown away."""
     with tempfile.TemporaryDirectory() as room:
         run = open_run(landing=str(landing), lake=Path(room) / "lake", as_of=as_of)
         basis = {**run.config.privacy.basis, "income": "legitimate_interest"}

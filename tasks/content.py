@@ -95,10 +95,11 @@ def _lies_in_order(con: duckdb.DuckDBPyConnection, contract: Contract, bucket: s
     ).fetchall()  # fmt: skip
     if not stored:
         return None
-    ((rows,),) = con.execute(f"SELECT count(*) FROM {mart}").fetchall()
-    edges = [rows * number // HASHERS for number in range(HASHERS + 1)]
+    ((rows, threads),) = con.execute(f"SELECT count(*), current_setting('threads') FROM {mart}").fetchall()
+    halves = min(HASHERS, threads)
+    edges = [rows * number // halves for number in range(halves + 1)]
     # A query that looks at the row before has one thread.
-    with ThreadPoolExecutor(HASHERS) as pool:
+    with ThreadPoolExecutor(halves) as pool:
         parts = pool.map(lambda of: _ordered(con, contract, bucket, *of), pairwise(edges))
         found = sorted(chain.from_iterable(parts))
     grouped = [(number, list(of)) for number, of in groupby(found, key=itemgetter(0))]

@@ -15,7 +15,8 @@ from tasks.shards import read_manifest, verify
 
 PACKAGES = ("prefect", "duckdb", "polars", "implicit", "scikit-learn", "great-expectations")
 
-# One more night needs about as much room as the last one, twice: scratch and publication.
+# One more night needs about as much room as the last one, twice: for its scratch, where landed copies lie and what has
+# no room in memory, and for its publication.
 NIGHTS_OF_ROOM = 2
 
 

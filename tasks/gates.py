@@ -49,7 +49,7 @@ class Earlier:
 
 
 def judge(con: duckdb.DuckDBPyConnection, config: Config, earlier: Earlier | None) -> list[Verdict]:
-    """Every gate's verdict on `marts.*` of the scratch database, in a fixed order."""
+    """Every gate's verdict on `marts.*` of the night's database, in a fixed order."""
     scene = _Scene(con, config, earlier)
     gates: tuple[Callable[[_Scene], Verdict], ...] = (_rows, _people, _duplicates, _catalogue, _evaluation, _overlap)
     return [gate(scene) for gate in gates]

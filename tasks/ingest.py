@@ -47,7 +47,7 @@ from tasks.settings import LandingSettings, Run
 T = TypeVar("T")
 
 HELD = "it held people who were erased"
-# Rows and files taken through parsing and cleaning at once: bounds the scratch space, never changes a result.
+# Rows and files of a batch; three are in scratch at once, copied, parsed and cleaned. It never changes a result.
 BATCH_ROWS = 500_000
 BATCH_FILES = 32
 RULES = "2"
@@ -111,8 +111,8 @@ def open_history(connection: duckdb.DuckDBPyConnection, run: Run) -> dict[str, i
     """
     rows = {}
     for contract in contracts.all_of("landing"):
-        # To those that are not only appended to, a night adds what the ledger was asked.
-        in_place = contract.delivery == "append"
+        # To the requests a night adds what the ledger was asked.
+        in_place = contract.name != "privacy_requests"
         rows[contract.name] = shards.open_table(connection, run.lake, contract, run.as_of, in_place=in_place)
     gone = retention.forget(connection, run)
     return {table: count - gone.get(table, 0) for table, count in rows.items()}

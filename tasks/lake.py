@@ -62,7 +62,7 @@ def connect(database: Path | str, config: Config, spill: Path | None = None) -> 
     Args:
         database: a file; or `:memory:` and a name, which is one database for all who open it until the last one leaves.
         config: its limits.
-        spill: a folder for what does not fit into memory; by default beside the file.
+        spill: a folder for what does not fit into memory; by default beside the file, if there is one.
     """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "threads": config.run.threads,
@@ -75,7 +75,7 @@ def connect(database: Path | str, config: Config, spill: Path | None = None) -> 
     connection = duckdb.connect(str(database), config=settings)
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
-    # A stored file never changes.
+    # DuckDB looks whether a file has changed.
     connection.execute("SET GLOBAL parquet_metadata_cache = true")
     return connection
 

@@ -1,6 +1,6 @@
 """Parsing: received files' records become rows of text, then typed and cleaned rows or quarantined ones.
 
-Works on tables of the scratch database: `ingest.coming` and `ingest.raw` (the text of one batch of files, and of the
+Works on tables in memory: `ingest.coming` and `ingest.raw` (the text of one batch of files, and of the
 one before), `ingest.files`, `ingest.clean` (typed) and `ingest.quarantined`.
 """
 

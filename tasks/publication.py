@@ -67,7 +67,7 @@ def publish(
     tables: Sequence[Contract] | None = None,
     views: Mapping[str, str] | None = None,
 ) -> Published:
-    """Publish `marts.<table>` of the scratch database for every contract (by default all marts) and move the pointer.
+    """Publish `marts.<table>` of the night's database for every contract (by default all marts) and move the pointer.
 
     The pointer moves only to an equal or later as_of; an earlier one is published beside it.
 

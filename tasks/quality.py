@@ -204,7 +204,7 @@ def _great_expectations() -> tuple[Any, tuple[type[Exception], ...]]:
 
 @contextmanager
 def _source(con: duckdb.DuckDBPyConnection) -> Iterator[Any]:
-    """Great Expectations' view of our own connection: no second opening of the file, nothing kept on disk."""
+    """Great Expectations' view of our own connection: nothing kept on disk."""
     gx, _ = _great_expectations()
     from duckdb_engine import ConnectionWrapper
     from sqlalchemy import event

@@ -79,7 +79,7 @@ def conditions(con: duckdb.DuckDBPyConnection, run: Run, *, used: bool = False) 
             continue
         since = _instant(run, rule.days, used)
         if rule.after_last_event:
-            name = f"main.kept_{contract.name}"
+            name = f"main.seen_since_{rule.days}_days"
             con.execute(
                 f"CREATE OR REPLACE TABLE {name} AS SELECT DISTINCT user_id FROM history.events "
                 f"WHERE user_id IS NOT NULL AND occurred_at >= {since}"

@@ -217,8 +217,11 @@ def open_table(
     paths = verify(lake, contract.name, files)
     _drop(connection, contract.name)
     if in_place and files and sum(f.rows for f in files) >= LONG * len(files):
-        values = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in columns.items())
         source = f"read_parquet([{', '.join(map(quote, paths))}], hive_partitioning = false)"
+        stored = {name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+        # The contract may have gained a column since.
+        found = {name: f'"{name}"' if name in stored else "NULL" for name in columns}
+        values = ", ".join(f'CAST({found[name]} AS {kind}) AS "{name}"' for name, kind in columns.items())
         landed = f"landed_on <= TIMESTAMPTZ {quote(cut.astimezone(UTC).isoformat())}"
         connection.execute(f"CREATE VIEW history.{contract.name} AS SELECT {values} FROM {source} WHERE {landed}")
     else:

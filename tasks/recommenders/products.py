@@ -41,11 +41,19 @@ class Vectors:
     """Items × dimensions."""
 
     @cached_property
+    def lengths(self) -> Floats:
+        """Per item."""
+        return _lengths(self.rows)
+
+    @cached_property
+    def uneven(self) -> bool:
+        """Whether the order is of use."""
+        return len(self.rows) > 0 and bool(self.lengths.max() >= UNEVEN * np.median(self.lengths))
+
+    @cached_property
     def order(self) -> Ints:
-        """All items, the longest first, equally long ones by position."""
-        lengths = _lengths(self.rows)
-        uneven = len(lengths) > 0 and lengths.max() >= UNEVEN * np.median(lengths)
-        order: Ints = np.argsort(-lengths, kind="stable") if uneven else np.arange(len(lengths))
+        """All items, the longest first, equally long ones by position; or by position all of them."""
+        order: Ints = np.argsort(-self.lengths, kind="stable") if self.uneven else np.arange(len(self.rows))
         return order
 
     @cached_property
@@ -56,22 +64,35 @@ class Vectors:
     @cached_property
     def ordered(self) -> Floats:
         """The vectors in that order."""
-        return self.rows[self.order]
+        return self.rows[self.order] if self.uneven else self.rows
 
     @cached_property
     def falling(self) -> Floats:
-        """In that order the length of the longest one from there on."""
-        falling: Floats = np.maximum.accumulate(_lengths(self.ordered)[::-1])[::-1]
-        return falling
+        """Minus their lengths in that order, which rise."""
+        return -self.lengths[self.order]
 
     def first(self, k: int) -> int:
         """How many a search looks at first."""
         head = len(self.rows) // HEAD
-        return head if head >= k * GROUPS_PER_CELL and self.falling[head] < self.falling[0] else len(self.rows)
+        return head if self.uneven and head >= k * GROUPS_PER_CELL else len(self.rows)
 
     def as_long(self, least: Floats) -> Ints:
-        """How many, in the order, a search has to look at that wants no shorter ones."""
-        return np.searchsorted(-self.falling, -least, side="right")
+        """How many, in the order, a search has to look at that wants no shorter ones; only where they are uneven."""
+        return np.searchsorted(self.falling, -least, side="right")
+
+    def only(self, may: Flags) -> Vectors:
+        """Of these items. Those of the last call are kept: all blocks of a night ask for the same."""
+        key = may.tobytes()
+        found = self._kept.get(key)
+        if found is None:
+            found = Vectors(self.rows[may])
+            self._kept.clear()
+            self._kept[key] = found
+        return found
+
+    @cached_property
+    def _kept(self) -> dict[bytes, Vectors]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -88,7 +109,7 @@ class Products:
         "Accuracy and Stability of Numerical Algorithms" (2002), section 3.1, |fl(xᵀy) − xᵀy| ≤ n u |x|ᵀ|y|.
         """
         rounding = (self.people.shape[1] + 2) * float(np.finfo(np.float32).eps)
-        longest = self.vectors.falling.max(initial=0)
+        longest = self.vectors.lengths.max(initial=0)
         found: Floats = (rounding * longest * self.lengths).astype(np.float32)
         return found
 
@@ -114,44 +135,52 @@ class Products:
         return found
 
     def best(self, k: int, may: Flags, aside: Cells) -> tuple[Ints, Ints, Floats]:
-        k = min(k, int(np.count_nonzero(may)))
-        at_once = max(1, CELLS_AT_ONCE // max(1, len(may)))
+        columns, of = np.flatnonzero(may), self.vectors.only(may)
+        k = min(k, len(columns))
+        at_once = max(1, CELLS_AT_ONCE // max(1, len(columns)))
+        brought = may[aside[1]]
+        column = (np.cumsum(may) - 1)[aside[1][brought]]
+        aside = aside[0][brought], of.places[column]
         parts = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))]
         for start in range(0, len(self.people), at_once) if k else ():
             people = np.arange(start, min(start + at_once, len(self.people)))
-            rows, found = self._reaching(people, k, may, aside)
-            items, values = leading(len(people), k, rows - start, found, self.at(rows, found))
+            rows, found = self._reaching(people, k, of, aside)
+            items = columns[found]
+            positions, values = leading(len(people), k, rows - start, items, self.at(rows, items))
             said = values > 0
-            parts.append((np.nonzero(said)[0] + start, items[said], values[said]))
+            parts.append((np.nonzero(said)[0] + start, positions[said], values[said]))
         who, what, high = zip(*parts, strict=True)
         return np.concatenate(who), np.concatenate(what), np.concatenate(high)
 
-    def _reaching(self, people: Ints, k: int, may: Flags, aside: Cells) -> Cells:
-        """Pairs of these people, in order, that may be among the k best: each person's k best are, and hardly more."""
-        of, parts = self.vectors, [np.zeros(0, dtype=np.int64)]
-        hidden = np.sort(of.places[~may])
+    def _reaching(self, people: Ints, k: int, of: Vectors, aside: Cells) -> Cells:
+        """Pairs of these people, in order, that may be among the k best `of` these: each person's k best are, and
+        hardly more. `aside` has places in the order.
+        """
+        parts, items = [np.zeros(0, dtype=np.int64)], len(of.rows)
         bar = np.full(len(people), SMALLEST, dtype=np.float32)
         begin, end = 0, of.first(k)
         while len(people):
             scores = self.people[people] @ of.ordered[begin:end].T
-            scores[:, hidden[slice(*np.searchsorted(hidden, (begin, end)))] - begin] = 0
-            scores[self._aside(aside, people, begin, end)] = 0
-            # The bar itself may be rounded up, and what belongs above it down.
+            scores[self._within(aside, people, begin, end)] = 0
+            # The bar itself may be rounded up, and what belongs above it down. So it is lowered, far enough for lengths
+            # that were rounded as well.
             rows, found, bar = reaching(scores, k, 2 * self.doubt[people], bar)
-            parts.append(people[rows] * len(may) + of.order[begin + found])
+            parts.append(people[rows] * items + of.order[begin + found])
+            if end == items:
+                break
             lengths = self.lengths[people]
             least = np.divide(bar * (1 - ROUNDING), lengths, out=np.full(len(bar), np.inf), where=lengths > 0)
             wanted = of.as_long(least)
             going = wanted > end
             people, bar, wanted = people[going], bar[going], wanted[going]
             begin, end = end, int(np.quantile(wanted, MOST, method="higher")) if len(wanted) else end
-        return np.divmod(np.sort(np.concatenate(parts)), len(may))
+        return np.divmod(np.sort(np.concatenate(parts)), max(1, items))
 
-    def _aside(self, aside: Cells, people: Ints, begin: int, end: int) -> Cells:
+    def _within(self, aside: Cells, people: Ints, begin: int, end: int) -> Cells:
         """Where pairs set aside stand in a table of these people and this part of the order."""
         rows = np.full(len(self.people), -1)
         rows[people] = np.arange(len(people))
-        row, place = rows[aside[0]], self.vectors.places[aside[1]]
+        row, place = rows[aside[0]], aside[1]
         here = (row >= 0) & (place >= begin) & (place < end)
         return row[here], place[here] - begin
 

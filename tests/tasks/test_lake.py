@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks import lake, owners, settings
+from tasks import contracts, lake, owners, settings, shards
 from tasks.errors import BlockedError, ConfigurationError, ConflictError
 from tests.landings import Place, csv, event, files_of
 
@@ -161,3 +162,22 @@ def test_tables_in_memory_are_those_of_all_connections_and_spill_where_they_have
     second.close()
     with lake.connect(name, small, spill) as nobody:
         assert nobody.execute("SELECT count(*) FROM information_schema.tables").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("long", [0, 10_000], ids=["read in place", "loaded"])
+def test_a_column_that_came_with_a_later_contract_is_empty(
+    full: Place, long: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    monkeypatch.setattr(shards, "LONG", long)
+    run, before = full.run("2011-10-31"), contracts.load("landing", "events")
+    later = replace(before, columns=(*before.columns, replace(before.column("device"), name="shape")))
+    with lake.connect(":memory:", run.config) as con:
+        # when: twice, as a relearning and its night do
+        for _ in range(2):
+            rows = shards.open_table(con, run.lake, later, run.as_of, in_place=True)
+        # then
+        assert con.execute("SELECT count(*), count(user_id), count(shape) FROM history.events").fetchall() == [
+            (rows, rows, 0)
+        ]
+        assert rows == 20
