@@ -25,6 +25,8 @@ from tasks.graves import Tombstones
 from tasks.lake import bucket_count, connect, sync_folder
 from tasks.settings import Config, Run
 
+SPILL = Path(".scratch") / "spill"
+"""In a lake: what has no room in memory goes where it dies with the run."""
 Counts = dict[str, Counter[str]]
 """Request → place → rows."""
 
@@ -32,7 +34,7 @@ Counts = dict[str, Counter[str]]
 def held(lake: Path, config: Config, erased: Tombstones) -> Counts:
     """What the publications hold of erased people."""
     counts: Counts = {}
-    with connect(":memory:", config) as con:
+    with connect(":memory:", config, lake / SPILL) as con:
         for folder in shelf.folders(lake):
             manifest = shelf.read_manifest(folder)
             if manifest is None or _without_until(manifest) >= erased.epoch:
@@ -53,7 +55,7 @@ def hide(lake: Path, config: Config, erased: Tombstones) -> list[str]:
         manifest = shelf.read_manifest(folder)
         if manifest is None or _without_until(manifest) >= erased.epoch:
             continue
-        with connect(":memory:", config) as con:
+        with connect(":memory:", config, lake / SPILL) as con:
             instead = _without(con, lake, folder, manifest, erased, bucket_count(lake, config))
         if instead is None:
             shelf.write_manifest(folder, {**manifest, "hidden": erased.epoch})
