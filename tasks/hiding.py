@@ -22,11 +22,11 @@ import duckdb
 from tasks import content, contracts, serving, shelf, tombstones
 from tasks.contracts import Column, Contract
 from tasks.graves import Tombstones
-from tasks.lake import bucket_count, connect, sync_folder
+from tasks.lake import SCRATCH, bucket_count, connect, sync_folder
 from tasks.settings import Config, Run
 
-SPILL = Path(".scratch") / "spill"
-"""In a lake: what has no room in memory goes where it dies with the run."""
+SPILL = Path(SCRATCH) / "spill"
+"""In a lake: where what has no room in memory dies with the run."""
 Counts = dict[str, Counter[str]]
 """Request → place → rows."""
 

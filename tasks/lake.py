@@ -18,6 +18,8 @@ import duckdb
 from tasks.errors import ConfigurationError, ConflictError
 from tasks.settings import Config
 
+SCRATCH = ".scratch"
+"""In a lake: what dies with the run."""
 LOCK_POLL_SECONDS = 0.2
 READ_BYTES = 1 << 22
 
@@ -46,7 +48,7 @@ def lock(lake: Path, *, wait: float = 0) -> Iterator[None]:
 @contextmanager
 def scratch(lake: Path) -> Iterator[Path]:
     """A private folder that dies with the run; what a killed run left behind goes first. Call it under the lock."""
-    room = lake / ".scratch"
+    room = lake / SCRATCH
     shutil.rmtree(room, ignore_errors=True)
     mine = room / secrets.token_hex(4)
     mine.mkdir(parents=True, mode=0o700)

@@ -72,7 +72,7 @@ def conditions(con: duckdb.DuckDBPyConnection, run: Run, *, used: bool = False) 
     It holds for `history.*` and for whatever else has the contract's columns and `landed_on`. Who did something lately
     is found out from `history.events` once its own rows have been judged.
     """
-    found = []
+    found, seen = [], set[str]()
     for contract in contracts.all_of("landing"):
         rule = rule_of(contract, run.config)
         if rule is None:
@@ -80,10 +80,12 @@ def conditions(con: duckdb.DuckDBPyConnection, run: Run, *, used: bool = False) 
         since = _instant(run, rule.days, used)
         if rule.after_last_event:
             name = f"main.seen_since_{rule.days}_days"
-            con.execute(
-                f"CREATE OR REPLACE TABLE {name} AS SELECT DISTINCT user_id FROM history.events "
-                f"WHERE user_id IS NOT NULL AND occurred_at >= {since}"
-            )
+            if name not in seen:
+                con.execute(
+                    f"CREATE OR REPLACE TABLE {name} AS SELECT DISTINCT user_id FROM history.events "
+                    f"WHERE user_id IS NOT NULL AND occurred_at >= {since}"
+                )
+                seen.add(name)
             condition = f'landed_on < {since} AND "{contract.subject}" NOT IN (SELECT user_id FROM {name})'
         else:
             condition = f'"{contract.properties["occurred"]["column"]}" < {since}'

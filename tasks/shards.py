@@ -249,14 +249,14 @@ def leave_out(connection: duckdb.DuckDBPyConnection, table: str, condition: str)
     """Take the rows for which the condition holds out of `history.<table>` as opened, not out of the lake; returns how
     many.
     """
-    ((rows,),) = connection.execute(f"SELECT count(*) FROM history.{table} WHERE {condition}").fetchall()
-    if rows and _kind(connection, table) == "VIEW":
+    in_place = _kind(connection, table) == "VIEW"
+    counted = "SELECT count(*)" if in_place else "DELETE"
+    ((rows,),) = connection.execute(f"{counted} FROM history.{table} WHERE {condition}").fetchall()
+    if rows and in_place:
         connection.execute(
             f"ALTER VIEW history.{table} RENAME TO {table}{STORED}; CREATE VIEW history.{table} AS "
             f"FROM history.{table}{STORED} WHERE ({condition}) IS NOT TRUE"
         )
-    elif rows:
-        connection.execute(f"DELETE FROM history.{table} WHERE {condition}")
     return int(rows)
 
 
